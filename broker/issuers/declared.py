@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 _PORTS: Final = {"https": "443", "http": "80"}
@@ -26,6 +27,10 @@ class Declared:
         private: its hosts may have private addresses, and speak http.
         tls: what vouches for them instead of the public authorities.
         algorithms: what it signs with (RFC 7518, RFC 8037).  Nothing else names them.
+        keys_url: where its keys are, if it isn't asked where.
+        keys_file: the file that has them, if it isn't asked for any.
+        bearer_file: a file with a token that is sent to its own host alone, where it answers to nobody else.
+        use: what its keys say that they are for; SPIFFE has a word of its own.
     """
 
     issuer: str
@@ -33,10 +38,21 @@ class Declared:
     private: bool = False
     tls: ssl.SSLContext | None = field(default=None, repr=False, compare=False)
     algorithms: tuple[str, ...] = ("RS256",)
+    keys_url: str = ""
+    keys_file: Path | None = None
+    bearer_file: Path | None = None
+    use: str = "sig"
 
     def trusts(self, url: str) -> bool:
         """Whether the broker may ask this address on the issuer's word."""
-        return fault(url, private=self.private, query=True) is None and host(url) in {host(self.issuer), *self.hosts}
+        return fault(url, private=self.private, query=True) is None and host(url) in {*self._own(), *self.hosts}
+
+    def knows(self, url: str) -> bool:
+        """Whether a host is one that whoever declared the issuer named, so that it may have the bearer's token."""
+        return host(url) in self._own()
+
+    def _own(self) -> set[str]:
+        return {host(self.keys_url or self.issuer)}
 
 
 def fault(url: str, *, private: bool, query: bool = False) -> str | None:

@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from broker.base.outbound import Outbound, Unreachable
@@ -45,6 +46,22 @@ async def get(outbound: Outbound, issuer: Declared, url: str, headers: Sequence[
     return told
 
 
+async def read(file: Path) -> Told:
+    """What a file has that stands for an issuer's answer; raises NotHad."""
+    try:
+        data = await asyncio.to_thread(_start_of, file)
+        return Told(200, strict_json.read(data, _DEPTH_MAX), None)
+    except OSError as error:
+        raise NotHad(f"{file}: {error.strerror}") from None
+    except strict_json.NotPlain:
+        raise NotHad(f"{file}: is no plain JSON object of at most {_BYTES_MAX} bytes") from None
+
+
+def _start_of(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return opened.read(_BYTES_MAX + 1)[:_BYTES_MAX]
+
+
 async def post(outbound: Outbound, issuer: Declared, url: str, headers: Sequence[tuple[str, str]], form: bytes) -> Told:
     """What ``url`` answers to a form, whatever its status; raises as :func:`get`."""
     fields = [("Content-Type", "application/x-www-form-urlencoded"), *headers]
@@ -58,7 +75,12 @@ async def _ask(
         raise NotHad("it names a host that isn't its own; `hosts` would have to list that")
     try:
         asking = outbound.unlimited(
-            method, url, headers=[*_HEADERS, *headers], body=body, private=issuer.private, tls=issuer.tls
+            method,
+            url,
+            headers=[*_HEADERS, *await _bearer(issuer, url), *headers],
+            body=body,
+            private=issuer.private,
+            tls=issuer.tls,
         )
         async with asyncio.timeout(_SECONDS), asking as answer:
             document = strict_json.read(await _body(answer), _DEPTH_MAX)
@@ -69,6 +91,17 @@ async def _ask(
     except (Unreadable, strict_json.NotPlain):
         raise NotHad("its answer is no plain JSON object") from None
     return Told(answer.status, document, _max_age(answer))
+
+
+async def _bearer(issuer: Declared, url: str) -> Sequence[tuple[str, str]]:
+    """The issuer's own bearer token, as its file has it now; none for a host that nobody declared."""
+    if issuer.bearer_file is None or not issuer.knows(url):
+        return ()
+    try:
+        found = (await asyncio.to_thread(issuer.bearer_file.read_text, "ascii")).strip()
+    except (OSError, ValueError):
+        raise NotHad(f"{issuer.bearer_file}: can't be read") from None
+    return [("Authorization", f"Bearer {found}")]
 
 
 async def _body(answer: Answer) -> bytes:

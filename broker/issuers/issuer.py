@@ -1,7 +1,8 @@
 """One issuer's own documents: what it says of itself, and its keys.
 
 They are those of OpenID Connect Discovery 1.0.  However many tokens come, and whatever they name, an issuer is asked
-once a minute at most.  What it answered well is kept until a better answer comes, for a day at most.
+once a minute at most.  What it answered well is kept until a better answer comes, for a day at most.  A file with keys
+is read for each token.
 """
 
 from __future__ import annotations
@@ -72,6 +73,8 @@ class Issuer:
         self._tried_at: Millis | None = None
         self._failing_since: Millis | None = None
         self._asking: asyncio.Task[None] | None = None
+        # A file costs little, and its change is to count at once.
+        self._again_ms = 0 if declared.keys_file else _AGAIN_MS
 
     @property
     def heard(self) -> Heard:
@@ -97,6 +100,8 @@ class Issuer:
         return found
 
     async def _usable(self) -> _Kept:
+        if self.declared.keys_file:
+            await self._ask()
         age = self._age()
         if age is None or age >= self._fresh_ms():
             await self._ask()
@@ -128,7 +133,7 @@ class Issuer:
 
     def _begin(self) -> None:
         now = self._clock()
-        if self._asking is not None or (self._tried_at is not None and abs(now - self._tried_at) < _AGAIN_MS):
+        if self._asking is not None or (self._tried_at is not None and abs(now - self._tried_at) < self._again_ms):
             return
         # Set before anything can fail: an issuer that is down is asked no more often than one that answers.
         self._tried_at = now
@@ -151,19 +156,28 @@ class Issuer:
         self._kept = had
 
     async def _documents(self, now: Millis) -> _Kept:
-        """Both documents; raises NotHad."""
+        """What it says of itself, and its keys; raises NotHad."""
+        metadata: Mapping[str, Any] = {}
+        if self.declared.keys_file:
+            told = await fetching.read(self.declared.keys_file)
+        elif self.declared.keys_url:
+            told = await fetching.get(self._outbound, self.declared, self.declared.keys_url)
+        else:
+            metadata = await self._discovered()
+            told = await fetching.get(self._outbound, self.declared, metadata["jwks_uri"])
+        try:
+            keys = published.read(told.document, self.declared.use)
+        except published.NoKeys:
+            raise NotHad("it publishes no key that may verify") from None
+        fresh_ms = _FRESH_MS if told.max_age is None else min(max(told.max_age * 1000, _FRESH_LEAST_MS), _FRESH_MS)
+        return _Kept(metadata, keys, now, fresh_ms)
+
+    async def _discovered(self) -> Mapping[str, Any]:
         issuer = self.declared.issuer
         url = issuer.removesuffix("/") + "/.well-known/openid-configuration"
         metadata = (await fetching.get(self._outbound, self.declared, url)).document
         if metadata.get("issuer") != issuer:
             raise NotHad("it calls itself something else than what is declared; compare the trailing slash, too")
-        where = metadata.get("jwks_uri")
-        if not isinstance(where, str):
+        if not isinstance(metadata.get("jwks_uri"), str):
             raise NotHad("it names no keys")
-        told = await fetching.get(self._outbound, self.declared, where)
-        try:
-            keys = published.read(told.document)
-        except published.NoKeys:
-            raise NotHad("it publishes no key that may verify") from None
-        fresh_ms = _FRESH_MS if told.max_age is None else min(max(told.max_age * 1000, _FRESH_LEAST_MS), _FRESH_MS)
-        return _Kept(metadata, keys, now, fresh_ms)
+        return metadata

@@ -70,8 +70,8 @@ class Published:
         return [key for key in fit if key.kid == kid][:_TRIED_MAX]
 
 
-def read(document: Mapping[str, Any]) -> Published:
-    """The keys of a JWK Set (RFC 7517 §5).
+def read(document: Mapping[str, Any], use: str = "sig") -> Published:
+    """The keys of a JWK Set (RFC 7517 §5) that are for ``use``.
 
     Raises:
         NoKeys: it is none, has more than a hundred keys, or none that may verify.
@@ -81,7 +81,7 @@ def read(document: Mapping[str, Any]) -> Published:
         raise NoKeys
     keys, dropped = [], Counter[str]()
     for one in listed:
-        key = _key(one)
+        key = _key(one, use)
         if isinstance(key, Key):
             keys.append(key)
         else:
@@ -91,14 +91,14 @@ def read(document: Mapping[str, Any]) -> Published:
     return Published(tuple(keys), dict(dropped))
 
 
-def _key(jwk: object) -> Key | str:
+def _key(jwk: object, use: str) -> Key | str:
     """The key, or why it is dropped."""
     if not isinstance(jwk, dict):
         return "unreadable"
     if not _SECRET.isdisjoint(jwk):
         return "secret"
     operations = jwk.get("key_ops", ["verify"])
-    if jwk.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
+    if jwk.get("use", "sig") != use or not isinstance(operations, list) or "verify" not in operations:
         return "use"
     kid, alg = jwk.get("kid", ""), jwk.get("alg", "")
     if not isinstance(kid, str) or not isinstance(alg, str) or len(kid) > _TEXT_MAX:

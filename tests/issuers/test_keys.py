@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -266,3 +267,70 @@ def test_the_usual_addresses_are_issuers() -> None:
         "https://sso.vendor.example:8443/realms/acme/",
     ):
         assert fault(url, private=False) is None
+
+
+async def test_keys_that_are_declared_elsewhere_are_fetched_without_asking_where(
+    provider: FakeIssuer, outbound: Outbound, clock: WorldClock
+) -> None:
+    # a cluster whose issuer nobody outside can reach, or that calls itself by a name of its own
+    declared = Declared("https://kubernetes.default.svc.cluster.local", private=True, keys_url=f"{provider.url}/jwks")
+    assert await kids(Issuer(declared, outbound, clock), "k1") == ["k1"]
+    assert provider.asked[DISCOVERY] == 0
+
+
+async def test_keys_in_a_file_are_read_again_when_they_are_others(
+    provider: FakeIssuer, outbound: Outbound, clock: WorldClock, tmp_path: Path
+) -> None:
+    file = tmp_path / "cluster.jwks"
+    file.write_text(json.dumps(provider.jwks()))
+    issuer = Issuer(Declared("https://cluster.example", keys_file=file), outbound, clock)
+    assert await kids(issuer, "k1") == ["k1"]
+    provider.keys = [pair("k2")]
+    file.write_text(json.dumps(provider.jwks()))
+    assert await kids(issuer, "k2") == ["k2"]
+    assert await kids(issuer, "k1") == []
+    assert not provider.asked
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "{", '{"keys": []}', '{"x": "' + "x" * 300_000 + '", "keys": []}'])
+async def test_a_file_without_keys_takes_no_good_ones(
+    content: str | None, provider: FakeIssuer, outbound: Outbound, clock: WorldClock, tmp_path: Path
+) -> None:
+    file = tmp_path / "cluster.jwks"
+    file.write_text(json.dumps(provider.jwks()))
+    issuer = Issuer(Declared("https://cluster.example", keys_file=file), outbound, clock)
+    assert await kids(issuer, "k1") == ["k1"]
+    file.unlink()
+    if content is not None:
+        file.write_text(content)
+    assert await kids(issuer, "k1") == ["k1"]
+
+
+async def test_a_bearer_token_goes_to_the_declared_host_alone(
+    provider: FakeIssuer, outbound: Outbound, clock: WorldClock, tmp_path: Path
+) -> None:
+    bearer = tmp_path / "token"
+    bearer.write_text("of the service account\n")
+    async with fake_issuer() as other:
+        provider.metadata["jwks_uri"] = f"{other.url}/jwks"
+        where = other.url.removeprefix("http://")
+        declared = Declared(provider.url, hosts=frozenset({where}), private=True, bearer_file=bearer)
+        assert await kids(Issuer(declared, outbound, clock), "k1") == ["k1"]
+        assert provider.bearers == ["Bearer of the service account"]
+        assert other.bearers == [""]
+    # and it is read each time, as it is replaced each hour
+    bearer.unlink()
+    with pytest.raises(IssuerUnreachable):
+        await kids(Issuer(declared, outbound, clock), "k1")
+
+
+async def test_a_mesh_signs_with_keys_that_are_for_that_alone(
+    provider: FakeIssuer, outbound: Outbound, clock: WorldClock
+) -> None:
+    bundle = {"keys": [{**key, "use": "jwt-svid"} for key in provider.jwks()["keys"]]}
+    provider.answers[JWKS] = lambda: JSONResponse(bundle)
+    url = f"{provider.url}/jwks"
+    mesh = Declared("spiffe://prod.vendor.example", private=True, keys_url=url, use="jwt-svid")
+    assert await kids(Issuer(mesh, outbound, clock), "k1") == ["k1"]
+    with pytest.raises(IssuerUnreachable):
+        await kids(Issuer(Declared(provider.url, private=True, keys_url=url), outbound, clock), "k1")

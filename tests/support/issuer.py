@@ -68,6 +68,7 @@ class FakeIssuer:
     header: dict[str, Any] = field(default_factory=dict)
     token_answer: dict[str, Any] = field(default_factory=dict)
     forms: list[dict[str, str]] = field(default_factory=list)
+    bearers: list[str] = field(default_factory=list)
 
     @property
     def second(self) -> int:
@@ -112,6 +113,7 @@ class FakeIssuer:
         request = Request(scope, receive)
         path = request.url.path
         self.asked[path] += 1
+        self.bearers.append(request.headers.get("Authorization", ""))
         if path in self.answers:
             answer = self.answers[path]()
         elif path == "/.well-known/openid-configuration":
