@@ -26,6 +26,8 @@ Glossary: one word, one thing.  Names on the wire (routes, codes, event kinds, c
     account, role         a person at the vendor; what they may do (``operator``, ``security``, ``admin``)
     passkey, ceremony     a key pair on a person's device, by which they sign in; making it, or proving that one has it
     issuer, claim         who signs tokens that others bring; what such a token says
+    platform, preset      what runs a job and gives it a token; what is known of such tokens
+    trust, era            which tokens of an issuer are a workload's; an issuer's time from one suspension to the next
     grant                 a workload's right to a credential; its *limits* are part of it
     review                a decision whether a grant or an account is still needed; it is due before it is *overdue*
     lease                 minutes of a grant; *use* forwards calls, *reveal* hands the key out
@@ -74,7 +76,8 @@ Floors, top to bottom; imports go down only (``pyproject.toml``, import-linter):
     organizations         the upstream's customers, and their end
     witness               who cosigns the log: served, or asked by the broker
     parts                 what all above are made of: one value
-    providers | issuers   upstreams, declared | who signs others' tokens, their keys, and the check of these tokens
+    issuers               who signs others' tokens, their keys, the check of these tokens, and what platforms' say
+    providers             upstreams, declared
     siem                  the record in the forms of SIEMs: pulled, or pushed to sinks
     notifications         what operators are told
     audit | keystore      the record, which is the commit point | seal and open

@@ -38,6 +38,8 @@ from broker.identity import duties as identity_duties
 from broker.identity import operators
 from broker.identity.access_tokens import AccessTokens
 from broker.identity.device_sign_in import DeviceSignIns
+from broker.identity.federation import duties as federation_duties
+from broker.identity.federation.exchange import Federation
 from broker.identity.jobs import Jobs
 from broker.identity.oidc import duties as oidc_duties
 from broker.identity.oidc import providers as sign_in_providers
@@ -50,6 +52,7 @@ from broker.identity.token_endpoint import TokenEndpoint
 from broker.intake import duties as intake_duties
 from broker.intake.proving import Links
 from broker.intake.submission import Submissions
+from broker.issuers import files as issuers
 from broker.keystore import duties as keystore_duties
 from broker.keystore import internal
 from broker.keystore.census import Census
@@ -211,15 +214,15 @@ def _services(settings: Settings, parts: Parts, signing: SigningKeys, timekeepin
     in_flight = InFlightCalls(parts, leasing, snapshots, _limits(settings))
     rotating = Rotating(parts)
     sign_in = SignIn(parts, _sign_in_providers(settings), options.public_url, approval=options.approval)
+    federation = Federation(parts, _issuers(settings), options.public_url)
     return Services(
         parts=parts,
         options=options,
         signing=signing,
         access_tokens=AccessTokens(options.public_url, signing, clock),
         jobs=Jobs(parts.db, clock),
-        token_endpoint=TokenEndpoint(
-            parts, signing, issuer=options.public_url, allow_client_secrets=options.allow_client_secrets
-        ),
+        token_endpoint=_token_endpoint(parts, options, signing, federation),
+        federation=federation,
         passkeys=Passkeys(parts, options.public_url, options.vendor_name),
         sign_in=sign_in,
         device_sign_ins=DeviceSignIns(parts, offered=settings.login_device),
@@ -246,6 +249,16 @@ def _services(settings: Settings, parts: Parts, signing: SigningKeys, timekeepin
         timekeeping=timekeeping,
         exporter=Exporter(parts.db, clock, cache(lambda epoch: parts.keys.log(epoch).name)),
         census=Census(parts.db, parts.keystore),
+    )
+
+
+def _token_endpoint(parts: Parts, options: Options, signing: SigningKeys, federation: Federation) -> TokenEndpoint:
+    return TokenEndpoint(
+        parts,
+        signing,
+        issuer=options.public_url,
+        allow_client_secrets=options.allow_client_secrets,
+        federation=federation,
     )
 
 
@@ -286,6 +299,13 @@ def _sign_in_providers(settings: Settings) -> Sequence[sign_in_providers.Provide
         return sign_in_providers.load(settings.sign_in_file)
     except sign_in_providers.SignInUnusable as fault:
         raise SettingsUnusable(f"BROKER_SIGN_IN_FILE: {fault}") from None
+
+
+def _issuers(settings: Settings) -> issuers.Issuers:
+    try:
+        return issuers.load(settings.issuers_dir)
+    except issuers.IssuersUnusable as fault:
+        raise SettingsUnusable(f"BROKER_ISSUERS_DIR: {fault}") from None
 
 
 def _logo(settings: Settings) -> logo.Logo | None:
@@ -357,6 +377,7 @@ def _worker(services: Services, heads: Heads, listed: Sequence[Listed], settings
             *keystore_duties.duties(parts.db, parts.keystore, parts.clock),
             *identity_duties.duties(parts.db, parts.clock),
             *oidc_duties.duties(parts, Rechecks(parts, services.sign_in.clients, approval=services.options.approval)),
+            *federation_duties.duties(parts, services.federation),
             *reviews_duties.duties(parts.db, parts.clock, settings.review_days),
             *web_duties.duties(parts.db, parts.clock),
             *audit_duties.duties(parts.db, _signers(services), heads.cover, parts.clock),
@@ -423,6 +444,13 @@ def _measure(services: Services, worker: Worker, opened: Keystores) -> None:
     keys, orphans = worker.duties["count"], worker.duties["sweep_orphans"]
     metrics.count("keys", "Keys by state and health, counted by the worker.", ("state", "health"), lambda: keys.counted)
     metrics.count("sink_behind", "What a sink doesn't have yet.", ("sink", "of"), lambda: _behind(worker))
+    _measure_callers(metrics, services)
+    metrics.count("keystore_strays", "Values in Vault to be destroyed, 10000 at most.", (), lambda: orphans.counted)
+    if opened.vault is not None:
+        _measure_vault(metrics, opened.vault)
+
+
+def _measure_callers(metrics: Metrics, services: Services) -> None:
     reports = services.reports
     metrics.count(
         "strangers_refused_total",
@@ -436,10 +464,13 @@ def _measure(services: Services, worker: Worker, opened: Keystores) -> None:
         (),
         lambda: {(): services.access_tokens.of_unknown_keys},
     )
+    metrics.count(
+        "platform_tokens_total",
+        "Platforms' tokens that jobs brought, by platform and what came of them.",
+        ("preset", "outcome"),
+        lambda: {labels: float(count) for labels, count in services.federation.brought.items()},
+    )
     metrics.count("leak_reports_refused_total", "Not signed by the partner.", (), lambda: {(): reports.refused})
-    metrics.count("keystore_strays", "Values in Vault to be destroyed, 10000 at most.", (), lambda: orphans.counted)
-    if opened.vault is not None:
-        _measure_vault(metrics, opened.vault)
 
 
 def _strangers(services: Services) -> Counts:

@@ -107,6 +107,9 @@ class Settings(BaseSettings):
         None, description="Folder of more languages of customers' pages (fr.toml); single texts replace shipped ones."
     )
     providers_dir: Path | None = Field(None, description="More provider files; one with a bundled id replaces it.")
+    issuers_dir: Path | None = Field(
+        None, description="Files of more issuers whose tokens jobs may bring; one with a bundled id replaces it."
+    )
     allow_client_secrets: bool = Field(False, description="Development only: workloads without a key pair.")
     reveal_approval: Literal["on", "off"] = Field(
         "on", description="Whether a second person approves grants to see keys, and admins; off where one works alone."

@@ -37,6 +37,8 @@ PasskeyId = NewType("PasskeyId", str)
 IdentityId = NewType("IdentityId", str)
 ReviewId = NewType("ReviewId", str)
 DeviceSignInId = NewType("DeviceSignInId", str)
+TrustId = NewType("TrustId", str)
+IssuerEraId = NewType("IssuerEraId", str)
 
 # What a caller names a thing by: its id or its name, whichever it turns out to be.
 Reference = NewType("Reference", str)
@@ -66,6 +68,8 @@ PREFIXES: Final[Mapping[Callable[[str], str], str]] = {
     IdentityId: "idn",
     ReviewId: "rev",
     DeviceSignInId: "dsi",
+    TrustId: "trs",
+    IssuerEraId: "ise",
 }
 
 Id = TypeVar("Id", bound=str)

@@ -108,7 +108,8 @@ class AccessTarget(NamedTuple):
 class AccessRequest:
     """What a workload asks for.  ``ttl`` is in seconds; None for the default.
 
-    ``grant`` names one of several grants.  ``call`` is the proxied call that an implicit lease is for.
+    ``grant`` names one of several grants.  ``call`` is the proxied call that an implicit lease is for.  ``via`` has the
+    ids that its access token stands on beside the workload.
     """
 
     target: AccessTarget
@@ -117,6 +118,7 @@ class AccessRequest:
     ttl: int | None = None
     grant: str = ""
     call: Call | None = None
+    via: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from broker.base.clock import Clock, Millis, Timepiece, later, of_seconds
 from broker.base.errors import InvalidToken
 from broker.base.recent import Recent
 from broker.formats.ids import WorkloadId, is_id
-from broker.identity.principal import Workload
+from broker.identity.principal import Via, Workload
 from broker.identity.signing import SigningKeys
 from broker.issuers.unverified import peek
 
@@ -44,19 +44,32 @@ class AccessTokenGenerator(JWTBearerTokenGenerator):  # type: ignore[misc]  # au
 
     def access_token_generator(self, client: Client, **_hook: object) -> str:
         """A signed token (authlib's hook; its own can name neither the algorithm nor the key)."""
-        now = self._clock() // 1000
-        claims = {
-            "iss": self.issuer,
-            "aud": self.issuer,
-            "sub": client.get_client_id(),
-            "client_id": client.get_client_id(),
-            "iat": now,
-            "exp": now + LIFETIME_S,
-            "jti": secrets.token_urlsafe(16),
-            "name": self._workload_name,
-        }
-        key = self._keys.current
-        return jwt.encode({"alg": self.alg, "typ": "at+jwt", "kid": key.kid}, claims, key, algorithms=[self.alg])
+        return make(self.issuer, self._keys, client.get_client_id(), self._workload_name, self._clock() // 1000)
+
+
+def make(
+    issuer: str, keys: SigningKeys, workload: str, name: str, now_s: int, *, lasts_s: int = LIFETIME_S, via: Via = ()
+) -> str:
+    """A signed access token of a workload.
+
+    Args:
+        issuer: the broker, which is the audience as well.
+        lasts_s: seconds from ``now_s`` on.
+        via: the ids that it stands on beside the workload; each ends it.
+    """
+    claims = {
+        "iss": issuer,
+        "aud": issuer,
+        "sub": workload,
+        "client_id": workload,
+        "iat": now_s,
+        "exp": now_s + lasts_s,
+        "jti": secrets.token_urlsafe(16),
+        "name": name,
+        **({"via": list(via)} if via else {}),
+    }
+    key = keys.current
+    return jwt.encode({"alg": "EdDSA", "typ": "at+jwt", "kid": key.kid}, claims, key, algorithms=["EdDSA"])
 
 
 class Client(Protocol):
@@ -118,7 +131,8 @@ class AccessTokens:
             raise AccessTokenRefused
         if not is_id(subject := str(token.claims["sub"]), WorkloadId):
             raise AccessTokenRefused
-        workload = Workload(subject, str(token.claims.get("name", "")))
+        via = token.claims.get("via", [])
+        workload = Workload(subject, str(token.claims.get("name", "")), tuple(map(str, via)))
         # Dated in whole seconds: issued within that one.
         return _Verified(
             workload, of_seconds(int(token.claims["exp"])), later(of_seconds(int(token.claims["iat"])), 999)

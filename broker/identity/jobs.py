@@ -1,21 +1,24 @@
-"""Which jobs stand.
+"""Which jobs stand, and what their access tokens stand on beside them.
 
 Every request that a job's access token establishes asks this, so it is answered from memory.  An access token lasts for
-minutes after its job was revoked.  Uses and leases are decided under guards, which see that at once.  This is for
-everything else that a token opens.
+minutes after its job, or its trust, was revoked.  Uses and leases are decided under guards, which see that at once.
+This is for everything else that a token opens.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.guards import epochs_of
 from broker.base.clock import Clock, Millis
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.errors import Forbidden
 from broker.base.recent import Recent
 from broker.base.validity import Validity
 from broker.formats import ids
-from broker.formats.ids import WorkloadId
+from broker.identity.principal import Workload
 from broker.identity.tables import WorkloadRow
 
 _REMEMBERED = 20_000
@@ -32,36 +35,54 @@ class JobRevoked(Forbidden):
         super().__init__("This workload was revoked; ask an operator to register it again.")
 
 
+class TrustOver(Forbidden):
+    """The trust that this token was given for, or its issuer, counts no more."""
+
+    code = "trust_over"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The trust by which this workload proved itself was revoked or is over, or its issuer was suspended. An "
+            "admin sees which: `broker trust list`."
+        )
+
+
 class _Known(NamedTuple):
     active: bool
     at: Millis
 
 
 class Jobs:
-    """The state of jobs, the most recently read ones kept."""
+    """The state of jobs and of what their tokens stand on, the most recently read ones kept."""
 
     def __init__(self, db: Database, clock: Clock) -> None:
         self._db = db
         self._clock = clock
-        self._known = Recent[WorkloadId, _Known](_REMEMBERED)
+        self._known = Recent[str, _Known](_REMEMBERED)
         self._changes = 0
 
-    async def check(self, workload: WorkloadId) -> None:
-        """Return if the workload stands.
+    async def check(self, workload: Workload) -> None:
+        """Return if the workload stands, and all that its token stands on.
 
         Raises:
-            JobRevoked: it was revoked here, or elsewhere a second ago; sooner if a message of it came.
+            JobRevoked, TrustOver: it was revoked here, or elsewhere a second ago; sooner if a message of it came.
         """
-        known = self._known.get(workload)
-        if known is None or not 0 <= self._clock() - known.at < _FRESH_MS:
-            known = await self._read(workload)
-        if not known.active:
+        if not await self._stands(workload.id):
             raise JobRevoked
+        for guard in workload.via:
+            if not await self._stands(guard):
+                raise TrustOver
+
+    async def _stands(self, guard: str) -> bool:
+        known = self._known.get(guard)
+        if known is None or not 0 <= self._clock() - known.at < _FRESH_MS:
+            known = await self._read(guard)
+        return known.active
 
     def heard(self, message: str) -> None:
         """Note that a guard was raised (``ID EPOCH``, or the id alone)."""
         guard = message.partition(" ")[0]
-        if ids.is_id(guard, ids.WorkloadId):
+        if any(ids.is_id(guard, kind) for kind in (ids.WorkloadId, ids.TrustId, ids.IssuerEraId)):
             self._changes += 1
             self._known.pop(guard)
 
@@ -70,11 +91,17 @@ class Jobs:
         self._changes += 1
         self._known.clear()
 
-    async def _read(self, workload: WorkloadId) -> _Known:
+    async def _read(self, guard: str) -> _Known:
         at, changes = self._clock(), self._changes
         async with self._db.read(EVERY_TENANT) as session:
-            row = await session.get(WorkloadRow, workload)
-        known = _Known(row is not None and row.genuine and row.state == Validity.ACTIVE, at)
+            known = _Known(await _active(session, guard), at)
         if changes == self._changes:  # else this may be older than what was heard meanwhile
-            self._known[workload] = known
+            self._known[guard] = known
         return known
+
+
+async def _active(session: AsyncSession, guard: str) -> bool:
+    if not ids.is_id(guard, ids.WorkloadId):
+        return (await epochs_of(session, [guard]))[guard] == 0
+    row = await session.get(WorkloadRow, guard)
+    return row is not None and row.genuine and row.state == Validity.ACTIVE

@@ -60,12 +60,20 @@ class Account:
         return Actor("operator", self.id, self.name, address, agent)
 
 
+Via = tuple[str, ...]
+"""The ids that a token or lease stands on beside its workload: its trust, and its issuer's era."""
+
+
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A job, established by its access token."""
+    """A job, established by its access token.
+
+    ``via`` has the ids that the token stands on beside the job.
+    """
 
     id: WorkloadId
     name: str
+    via: Via = ()
 
     def actor(self, address: str = "", agent: str = "") -> Actor:
         """How the record names it."""

@@ -1,8 +1,8 @@
 """The token endpoint: OAuth 2.0 ``client_credentials`` with ``private_key_jwt``.
 
-See RFC 6749 §4.4 and RFC 7523.  authlib checks the request.  This module gives it beforehand what it needs (its hooks
-are synchronous, our database is not).  It commits the assertion's ``jti`` together with the event before the token
-leaves.
+See RFC 6749 §4.4 and RFC 7523.  A platform's token does as well (:mod:`broker.identity.federation`).  authlib checks
+the request.  This module gives it beforehand what it needs (its hooks are synchronous, our database is not).  It
+commits the assertion's ``jti`` together with the event before the token leaves.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ from broker.base.strangers import Tally, network
 from broker.base.validity import Validity
 from broker.formats import ids, token
 from broker.formats.ids import NoId, WorkloadId
-from broker.identity.access_tokens import AccessTokenGenerator
+from broker.identity.access_tokens import AccessTokenGenerator, make
+from broker.identity.federation.assertion import NotProved
+from broker.identity.federation.exchange import Federation, is_foreign
 from broker.identity.signing import SigningKeys
 from broker.identity.tables import AssertionRow, WorkloadRow
 from broker.identity.workloads import keys_at
@@ -61,6 +63,7 @@ _ADVICE = (
     "is fresh, lasts at most five minutes and has a jti that was not used before. Check the clock that dated it, too: "
     "iat and nbf may be at most ten seconds ahead, and exp less than ten seconds ago. The broker's clock reads {now}."
 )
+_NAME_IT = "A platform's token doesn't say whose it is: send client_id=wkl_… (`broker workload list` shows it)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +88,14 @@ class TokenEndpoint:
         *,
         issuer: str,
         allow_client_secrets: bool,
+        federation: Federation,
     ) -> None:
         self._db, self._audit, self._clock = parts.db, parts.audit, parts.clock
         self._keys = keys
         self._issuer = issuer
         self._hash_key = parts.keys.token_hash
         self._allow_client_secrets = allow_client_secrets
+        self._federation = federation
         self._tally = Tally(parts.clock)
         # Whoever comes has to be looked up, but never on all connections: uses need some.
         self._looking = asyncio.Semaphore(_LOOKING)
@@ -104,8 +109,14 @@ class TokenEndpoint:
         return ["private_key_jwt"] + (["client_secret_basic"] if self._allow_client_secrets else [])
 
     async def answer(self, form: Mapping[str, str], headers: Mapping[str, str], address: str) -> TokenAnswer:
-        """Check a token request and answer it; the token leaves only after its event is durable."""
+        """Check a token request and answer it; the token leaves only after its event is durable.
+
+        Raises:
+            IssuerUnreachable: it came with a platform's token, whose issuer can't be asked.
+        """
         try:
+            if (unverified := form.get("client_assertion")) and is_foreign(unverified):
+                return await self._of_platform(form, address)
             client_id = _unverified_client_id(form, headers)
         except ValueError:  # authlib would read it again, without a bound
             return self._invalid_client()
@@ -128,6 +139,39 @@ class TokenEndpoint:
         if not await self._spent(row.id, actor, exchange.jti, exchange.jti_expires_ms):
             return self._refused(401, {"error": "invalid_client"}, row, "assertion_replayed", address)
         return TokenAnswer(200, body)
+
+    async def _of_platform(self, form: Mapping[str, str], address: str) -> TokenAnswer:
+        """The answer to a platform's token, which proves what a workload's trusts say."""
+        if form.get("grant_type") != "client_credentials":
+            return TokenAnswer(400, {"error": "unsupported_grant_type"})
+        named = form.get("client_id", "")
+        if not ids.is_id(named, WorkloadId):
+            return self._not_proved(None, NotProved("client_id_needed", _NAME_IT), address)
+        async with self._looking, self._db.read(EVERY_TENANT) as session:
+            row = await session.get(WorkloadRow, named)
+        if row is not None and not row.genuine:
+            await report(self._db, row, self._clock())
+            return self._refused(401, {"error": "invalid_client"}, row, "rights_altered", address)
+        try:
+            proof, via = await self._federation.prove(named, form, address)
+            assert row is not None, "a trust is a workload's"
+            if row.state == Validity.REVOKED:
+                raise NotProved("workload_revoked", "This workload was revoked. An operator can register it again.")
+            await self._federation.spend(row, proof, Actor("workload", row.id, row.name, address))
+        except NotProved as refused:
+            self._federation.count(form["client_assertion"], refused.code)
+            return self._not_proved(row, refused, address)
+        self._federation.count(form["client_assertion"], "taken")
+        lasts = self._federation.lasts_s(proof)
+        now_s = self._clock() // 1000
+        made = make(self._issuer, self._keys, row.id, row.name, now_s, lasts_s=lasts, via=via)
+        return TokenAnswer(200, {"access_token": made, "token_type": "Bearer", "expires_in": lasts})
+
+    def _not_proved(self, row: WorkloadRow | None, refused: NotProved, address: str) -> TokenAnswer:
+        answer = self._refused(401, {"error": "invalid_client"}, row, refused.code, address, refused.public)
+        if refused.public:
+            answer.body.update(error_description=refused.public, code=refused.code)
+        return answer
 
     def _nobody(self, client_id: str) -> WorkloadRow:
         """Stands in for a workload that there isn't: it has a key, as others have."""

@@ -48,7 +48,10 @@ class Declared:
         return fault(url, private=self.private, query=True) is None and host(url) in {*self._own(), *self.hosts}
 
     def knows(self, url: str) -> bool:
-        """Whether a host is one that whoever declared the issuer named, so that it may have the bearer's token."""
+        """Whether a host is one that the declaration itself names.
+
+        Only such a host may have the bearer's token.
+        """
         return host(url) in self._own()
 
     def _own(self) -> set[str]:

@@ -94,7 +94,10 @@ async def _ask(
 
 
 async def _bearer(issuer: Declared, url: str) -> Sequence[tuple[str, str]]:
-    """The issuer's own bearer token, as its file has it now; none for a host that nobody declared."""
+    """The issuer's own bearer token, as its file has it now.
+
+    There is none for a host that nobody declared.
+    """
     if issuer.bearer_file is None or not issuer.knows(url):
         return ()
     try:

@@ -1,4 +1,6 @@
-"""The issuers whose tokens jobs may bring, as files have them: those that come with the broker, and one's own.
+"""The issuers whose tokens jobs may bring, as files have them.
+
+Some come with the broker, others are one's own.
 
 A file says who signs, where the keys are, and for whom a token has to be.  What a trust has to bind is the preset's.
 """
@@ -65,7 +67,10 @@ class Required(_Part):
 
 
 class IssuerFile(_Part):
-    """One issuer.  With ``shared`` it signs for everybody on its platform, so strangers have tokens of it."""
+    """One issuer.
+
+    With ``shared`` it signs for everybody on its platform, so strangers have tokens of it.
+    """
 
     id: Annotated[str, Field(pattern=_ID)]
     version: Annotated[int, Field(ge=1)]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from contextvars import Context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import structlog
@@ -75,6 +76,28 @@ class Issuer:
         self._asking: asyncio.Task[None] | None = None
         # A file costs little, and its change is to count at once.
         self._again_ms = 0 if declared.keys_file else _AGAIN_MS
+
+    @property
+    def away(self) -> bool:
+        """Whether it fails and nothing is left that it said; nobody is asked."""
+        age = self._age()
+        return self._failing_since is not None and (age is None or age >= _STALE_MS)
+
+    @property
+    def key_set(self) -> str:
+        """A short name of the keys that it had last, empty for none; nobody is asked."""
+        return "" if self._kept is None else self._kept.published.digest
+
+    def renew(self) -> None:
+        """Have it asked again at the next need, however fresh what it said is."""
+        self._tried_at = None
+        if self._kept is not None:
+            self._kept = replace(self._kept, fresh_ms=0)
+
+    async def look(self) -> None:
+        """Ask it if that is due; what came of it is in :attr:`heard`."""
+        with suppress(IssuerUnreachable):
+            await self._usable()
 
     @property
     def heard(self) -> Heard:

@@ -6,6 +6,7 @@ keys that are weak, secret, or for something else.  Pure.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -57,6 +58,12 @@ class Published:
 
     keys: tuple[Key, ...]
     dropped: Mapping[str, int]
+
+    @property
+    def digest(self) -> str:
+        """A short name of the keys, in whatever order they are."""
+        prints = sorted(f"{key.kid} {key.public.thumbprint()}" for key in self.keys)
+        return hashlib.sha256("\n".join(prints).encode()).hexdigest()[:16]
 
     def candidates(self, kid: object, algorithm: str) -> Sequence[Key]:
         """The keys that could have signed with ``algorithm``.

@@ -40,11 +40,13 @@ class Expected:
     """What a token has to be.
 
     Args:
-        issuer: the exact ``iss``.
+        issuer: the exact ``iss``; empty if whose the token is was found otherwise.
         audience: the one ``aud``.
         algorithms: what it may be signed with.
         types: what ``typ`` may be, in lower case; empty if it may be absent.
         lifetime_s: how many seconds it may last in all.
+        leeway_s: how many seconds its clock may be off.
+        dated: it has to say when it was made.
     """
 
     issuer: str
@@ -52,6 +54,8 @@ class Expected:
     algorithms: tuple[str, ...]
     types: frozenset[str] = PLAIN
     lifetime_s: int = 86_400
+    leeway_s: int = LEEWAY_S
+    dated: bool = True
 
 
 async def verified(token: str, issuer: Issuer, expected: Expected, now: Millis) -> Mapping[str, Any]:
@@ -83,7 +87,7 @@ def form(token: str, expected: Expected) -> Unverified:
         raise NotTaken("type_refused")
     if not isinstance(kid := header.get("kid", ""), str) or len(kid) > _KID_MAX:
         raise NotTaken("malformed")
-    if found.claims.get("iss") != expected.issuer:
+    if expected.issuer and found.claims.get("iss") != expected.issuer:
         raise NotTaken("wrong_issuer")
     return found
 
@@ -97,7 +101,7 @@ def check(token: str, found: Unverified, keys: Iterable[Key], expected: Expected
         raise NotTaken("bad_signature")
     if found.claims.get("aud") not in (expected.audience, [expected.audience]):
         raise NotTaken("wrong_audience")
-    _check_times(found.claims, expected.lifetime_s, now)
+    _check_times(found.claims, expected, now)
     return found.claims
 
 
@@ -112,17 +116,18 @@ def _signed(token: str, key: Key, algorithm: str) -> bool:
     return True
 
 
-def _check_times(claims: Mapping[str, Any], lifetime_s: int, now: Millis) -> None:
+def _check_times(claims: Mapping[str, Any], expected: Expected, now: Millis) -> None:
     present = now / 1000
-    expires, issued = seconds(claims.get("exp")), seconds(claims.get("iat"))
+    expires = seconds(claims.get("exp"))
+    issued = seconds(claims.get("iat")) if "iat" in claims or expected.dated else present
     begins = seconds(claims["nbf"]) if "nbf" in claims else issued
     if expires is None or issued is None or begins is None:
         raise NotTaken("malformed")
-    if expires <= present - LEEWAY_S:
+    if expires <= present - expected.leeway_s:
         raise NotTaken("token_over")
-    if max(issued, begins) > present + LEEWAY_S:
+    if max(issued, begins) > present + expected.leeway_s:
         raise NotTaken("token_not_yet")
-    if expires - issued > lifetime_s:
+    if expires - issued > expected.lifetime_s:
         raise NotTaken("lives_too_long")
 
 

@@ -34,11 +34,20 @@ class Lease(NamedTuple):
     until: Millis
     ended_at: Millis | None = None
     end_reason: str = ""
+    via: str | None = None
 
     @property
     def target(self) -> AccessTarget:
         """Whose request for which key it answers."""
         return AccessTarget(self.workload_id, self.organization_id, self.provider, self.label)
+
+    @property
+    def stood_on(self) -> dict[str, int]:
+        """The guards of what its access token stood on beside the workload.
+
+        They are at their first epochs, or have ended.
+        """
+        return dict.fromkeys((self.via or "").split(), 0)
 
     def stands(self, now: Millis) -> bool:
         """Whether it was neither ended nor has expired; what it relies on is the guards' question."""

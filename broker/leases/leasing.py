@@ -37,6 +37,7 @@ from broker.grants.policy import (
     decide,
     refuse_key,
 )
+from broker.identity.jobs import TrustOver
 from broker.leases.lease import Lease, lease_of
 from broker.leases.listing import Sought, listed
 from broker.leases.opening import Opening
@@ -63,6 +64,7 @@ def key_revoked(snapshot: AccessSnapshot) -> Denied:
     return Denied("key_revoked", f"The key behind this lease was revoked; {fix}")
 
 
+_TRUST_OVER = Denied(TrustOver.code, TrustOver().public)
 REVEAL_SUSPENDED = Denied(
     "reveal_suspended",
     "The database was restored from a backup, and nobody has confirmed yet who may see keys; an operator has to look "
@@ -163,6 +165,8 @@ class Leasing:
                     [(_INSERT, lease.row(self._row_key))],
                 )
             except GuardMoved:
+                if await self._trust_is_over(lease):
+                    await self._deny(actor, request, snapshot, _TRUST_OVER)
                 continue
             except RowRefused:  # the same idempotency key, at the same moment
                 if earlier := await self._stored(lease_id):
@@ -214,7 +218,7 @@ class Leasing:
             revealed = await self._opening.open(snapshot.key, target)  # (10)
             # lease (11) a keystore may have taken seconds: what was cut off meanwhile was answered as cut off
             if not lease.stands(self._clock()) or await self._moved(self.guards_of(lease, snapshot)):
-                await self.snapshot_of(await self.find(lease.id), fresh=True)
+                await self.snapshot_of(await self.looked_again(lease))
         return Issued(lease, snapshot.slug, token.lease_token(self._token_key, lease.id), snapshot.key, revealed)
 
     async def _moved(self, guards: Mapping[str, int]) -> bool:
@@ -308,6 +312,21 @@ class Leasing:
             self.remembered[lease.id] = lease
         return lease
 
+    async def looked_again(self, lease: Lease) -> Lease:
+        """The lease as it is, after something moved that it stands on, whose snapshot is read again.
+
+        Raises:
+            LeaseDenied: what its access token stood on has ended. NoSuchLease.
+        """
+        found = await self.find(lease.id)
+        await self._snapshots.get(found.target, fresh=True)
+        if await self._trust_is_over(found):
+            raise LeaseDenied(_TRUST_OVER)
+        return found
+
+    async def _trust_is_over(self, lease: Lease) -> bool:
+        return lease.via is not None and await self._moved(lease.stood_on)
+
     async def renew(self, actor: Actor, lease: Lease, ttl: int | None) -> Lease:
         """Extend a lease to ``ttl`` seconds from now, never beyond what its grant allowed in all.
 
@@ -328,8 +347,7 @@ class Leasing:
                     [(_RENEW, {"lease": lease.id, "to": to})],
                 )
             except GuardMoved:
-                lease = await self.find(lease.id)
-                await self._snapshots.get(lease.target, fresh=True)
+                lease = await self.looked_again(lease)
                 continue
             self.remembered[renewed.id] = renewed
             return renewed
@@ -451,4 +469,5 @@ def _new(
         issued_at=now,
         expires_at=min(later(now, allowed.ttl * 1000), until),
         until=until,
+        via=" ".join(request.via) or None,
     )

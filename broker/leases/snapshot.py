@@ -102,7 +102,7 @@ class AccessSnapshot:
         """What a decision for ``lease``, to give it or on a use under it, relied on."""
         relied = [lease.workload_id, lease.organization_id, lease.grant_id]
         relied += [self.key.credential] if self.key else []
-        return {guard: self.epochs[guard] for guard in relied}
+        return {guard: self.epochs[guard] for guard in relied} | lease.stood_on
 
 
 class SnapshotCache:

@@ -15,7 +15,8 @@ from broker.keystore.genuine import GivesRights
 class LeaseRow(GivesRights, TenantOwned, Table):
     """A lease.
 
-    It can be renewed up to ``until``.  ``ended_at`` is set if it was ended or revoked early.
+    It can be renewed up to ``until``.  ``ended_at`` is set if it was ended or revoked early.  ``via`` has the ids of
+    what its access token stood on, divided by spaces.
     """
 
     __tablename__ = "leases"
@@ -44,7 +45,9 @@ class LeaseRow(GivesRights, TenantOwned, Table):
         "purpose",
         "issued_at",
         "until",
+        "via",
     )
+    ADDED = frozenset({"via"})
 
     id: Mapped[LeaseId] = mapped_column(primary_key=True)
     organization_id: Mapped[OrganizationId] = mapped_column(index=False)  # lists have indexes of their own
@@ -61,6 +64,7 @@ class LeaseRow(GivesRights, TenantOwned, Table):
     until: Mapped[Millis]
     ended_at: Mapped[Millis | None]
     end_reason: Mapped[str]
+    via: Mapped[str | None]
 
 
 class UseRow(TenantOwned, Table):

@@ -39,6 +39,10 @@ Kind = Literal[
     "account_waits",
     "account_ends",
     "recovery_offered",
+    "trust_made",
+    "token_elsewhere",
+    "issuer_unreachable",
+    "issuer_well",
     "reviews_due",
     "reviews_overdue",
     "key_exposed",
@@ -87,6 +91,9 @@ FACTS = frozenset(
         "events",
         "sink",
         "why",
+        "issuer",
+        "trust",
+        "workload",
     }
 )
 
@@ -179,6 +186,26 @@ WORDS: Mapping[Kind, Words] = {
         "--new-token`): within a day, whoever holds what it printed becomes an admin. If none of you did, look at "
         "`broker operator list`, revoke what nobody knows, and find out who reaches the server.",
     ),
+    "trust_made": Words(
+        "warning",
+        "A job can prove itself by a platform's tokens",
+        "An admin trusts tokens of the issuer {issuer} to be the job {workload}. If nobody of you meant that, "
+        "`broker trust revoke {trust}` ends it.",
+    ),
+    "token_elsewhere": Words(
+        "warning",
+        "A platform's token came from two addresses",
+        "One token of the issuer {issuer} was used for the job {workload} from two addresses. If the job doesn't call "
+        "from both, the token was copied: find out where, and `broker trust revoke {trust}` if it goes on. The record "
+        "has both addresses.",
+    ),
+    "issuer_unreachable": Words(
+        "warning",
+        "An issuer of platforms' tokens doesn't answer",
+        "The issuer {issuer} has given no usable answer for ten minutes. Its keys are kept for a day, so jobs go on "
+        "until then; after that they get no access token. The broker's log (`issuer.unreachable`) says why.",
+    ),
+    "issuer_well": Words("info", "An issuer answers again", "The issuer {issuer} answers again."),
     "reviews_due": Words(
         "warning",
         "Rights have to be reviewed",

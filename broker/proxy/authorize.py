@@ -193,8 +193,7 @@ class Authorizer:
                     abandoned=partial(self._not_forwarded, event, plan.taken),
                 )
             except GuardMoved:
-                lease = await self._leasing.find(lease.id)
-                await self._snapshots.get(lease.target, fresh=True)
+                lease = await self._leasing.looked_again(lease)
                 continue
             except Exhausted as exhausted:
                 raise used_up(exhausted, plan.grant, plan.definition) from None

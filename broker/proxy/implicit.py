@@ -6,6 +6,7 @@ from broker.base.clock import Clock, later
 from broker.base.errors import BrokerError
 from broker.base.recent import Recent
 from broker.grants.policy import AccessRequest, AccessTarget, Mode, refuse_call
+from broker.identity.principal import Via
 from broker.leases.lease import Lease
 from broker.leases.leasing import Leasing
 from broker.proxy.use import ProxiedCall, WorkloadCaller
@@ -21,7 +22,7 @@ class Implicit:
     def __init__(self, leasing: Leasing, clock: Clock) -> None:
         self._leasing = leasing
         self._clock = clock
-        self._kept = Recent[tuple[AccessTarget, str], Lease](_REMEMBERED)
+        self._kept = Recent[tuple[AccessTarget, str, Via], Lease](_REMEMBERED)
 
     async def lease(self, caller: WorkloadCaller, call: ProxiedCall, *, again: bool = False) -> Lease:
         """A lease that stands and whose grant allows ``call``.
@@ -33,13 +34,14 @@ class Implicit:
             LeaseDenied: no grant allows it; recorded.
         """
         target = AccessTarget(caller.workload.id, call.organization, call.provider, caller.label)
-        kept = self._kept.get((target, caller.purpose))
+        via = caller.workload.via
+        kept = self._kept.get((target, caller.purpose, via))
         if kept is not None and not again and await self._carries(kept, call):
             return kept
-        request = AccessRequest(target, Mode.USE, caller.purpose, call=call)
+        request = AccessRequest(target, Mode.USE, caller.purpose, call=call, via=via)
         actor = call.actor(caller.workload.id, caller.workload.name)
         lease = (await self._leasing.issue(actor, request)).lease
-        self._kept[target, caller.purpose] = lease
+        self._kept[target, caller.purpose, via] = lease
         return lease
 
     async def _carries(self, lease: Lease, call: ProxiedCall) -> bool:

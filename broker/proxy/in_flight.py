@@ -26,11 +26,11 @@ from sqlalchemy import or_, select
 from broker.audit.guards import epochs_of
 from broker.base.db import EVERY_TENANT
 from broker.base.errors import BrokerError, TooLarge, Unavailable
-from broker.formats.ids import WorkloadId
+from broker.formats.ids import IssuerEraId, TrustId, WorkloadId, is_id
 from broker.leases.lease import Lease
 from broker.leases.leasing import LeaseDenied, Leasing, key_revoked
 from broker.leases.snapshot import SnapshotCache
-from broker.leases.tables import UseRow
+from broker.leases.tables import LeaseRow, UseRow
 from broker.parts import Parts
 
 _log = structlog.get_logger()
@@ -318,8 +318,7 @@ class InFlightCalls:
         The lease may have been renewed, or another grant given.
         """
         try:
-            lease = await self._leasing.find(call.lease.id)
-            await self._snapshots.get(lease.target, fresh=True)
+            lease = await self._leasing.looked_again(call.lease)
             if not lease.stands(self._clock()):  # renewed in its last moment, after it was read?
                 lease = await self._leasing.find(lease.id)
             lease, snapshot = await self._leasing.snapshot_of(lease)
@@ -340,5 +339,8 @@ class InFlightCalls:
             UseRow.lease_id,
         )
         query = select(UseRow.id).where(or_(*(column.in_(cut) for column in columns)))
+        if proofs := [one for one in cut if is_id(one, TrustId) or is_id(one, IssuerEraId)]:
+            under = [LeaseRow.via.contains(one) for one in proofs]
+            query = select(UseRow.id).join(LeaseRow, LeaseRow.id == UseRow.lease_id).where(or_(*under))
         async with self._db.read(EVERY_TENANT) as session:
             return await session.scalar(query.limit(1)) is not None

@@ -284,7 +284,7 @@ async def establish_workload(
     """
     caller = await workload_of_token(request, wired)
     refuse_unknown_parameters(request)
-    await wired.jobs.check(caller.workload.id)
+    await wired.jobs.check(caller.workload)
     return caller
 
 

@@ -13,6 +13,7 @@ from broker.credentials.certificates import Certificates
 from broker.credentials.verification import Verification
 from broker.identity.access_tokens import AccessTokens
 from broker.identity.device_sign_in import DeviceSignIns
+from broker.identity.federation.exchange import Federation
 from broker.identity.jobs import Jobs
 from broker.identity.oidc.logout import Logout
 from broker.identity.oidc.sign_in import SignIn
@@ -67,6 +68,7 @@ class Services:
     access_tokens: AccessTokens
     jobs: Jobs
     token_endpoint: TokenEndpoint
+    federation: Federation
     passkeys: Passkeys
     sign_in: SignIn
     device_sign_ins: DeviceSignIns

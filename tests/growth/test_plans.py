@@ -40,6 +40,7 @@ SMALL: Mapping[str, str] = {
     "identity_rechecks": "people who are signed in",
     "days": "one for each day",
     "internal_keys": "one row",
+    "issuers": "declared by files",
     "keystore_strays": "what a keystore elsewhere has yet to destroy",
     "needed_keystores": "one for each keystore there ever was",
     "one_time_links": "one of each person at most",

@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from broker.audit.guards import raise_epoch
 from broker.base.db import EVERY_TENANT, Database
+from broker.formats import ids
 from broker.formats.ids import WorkloadId
-from broker.identity.jobs import JobRevoked, Jobs
+from broker.identity.jobs import JobRevoked, Jobs, TrustOver
+from broker.identity.principal import Workload
 from broker.identity.tables import WorkloadRow
 from tests.support.world import World, WorldClock
 
@@ -38,6 +41,10 @@ async def test_a_revoked_jobs_token_opens_nothing(world: World) -> None:
         assert refused["code"] == "workload_revoked", path
     assert await world.events(kind="leak.checked") == recorded, "nothing more is on the record"
     assert (await world.call("GET", f"/v1/leases/{lease}"))["state"] == "active", "nobody ended it"
+
+
+def of(workload: WorkloadId, *via: str) -> Workload:
+    return Workload(workload, "sync", via)
 
 
 async def row(db: Database) -> WorkloadId:
@@ -69,22 +76,34 @@ async def test_the_state_is_asked_from_memory_and_never_believed_for_longer_than
 ) -> None:
     clock = WorldClock()
     jobs, workload = Jobs(db, clock), await row(db)
-    await jobs.check(workload)
+    await jobs.check(of(workload))
     with monkeypatch.context() as away:
         away.setattr(db, "read", None)
-        await jobs.check(workload)
+        await jobs.check(of(workload))
     await revoke(db, workload)  # without any message
     clock.forward(seconds=1)
     with pytest.raises(JobRevoked):
-        await jobs.check(workload)
+        await jobs.check(of(workload))
 
 
 async def test_a_message_is_believed_at_once_also_while_the_state_is_being_read(db: Database) -> None:
     jobs, workload = Jobs(db, WorldClock()), await row(db)
-    await asyncio.gather(jobs.check(workload), told_of(jobs, workload))
+    await asyncio.gather(jobs.check(of(workload)), told_of(jobs, workload))
     await revoke(db, workload)
     with pytest.raises(JobRevoked):  # what was read before the message was not kept
-        await jobs.check(workload)
+        await jobs.check(of(workload))
+
+
+async def test_a_token_opens_nothing_once_what_it_was_given_for_has_ended(db: Database) -> None:
+    jobs, workload = Jobs(db, WorldClock()), await row(db)
+    trust = ids.new(ids.TrustId)
+    await jobs.check(of(workload, trust))
+    async with db.write(EVERY_TENANT) as session:
+        await raise_epoch(session, trust)
+    jobs.heard(f"{trust} 2")
+    with pytest.raises(TrustOver):
+        await jobs.check(of(workload, trust))
+    await jobs.check(of(workload))
 
 
 async def told_of(jobs: Jobs, workload: str) -> None:
@@ -93,4 +112,4 @@ async def told_of(jobs: Jobs, workload: str) -> None:
 
 async def test_a_workload_that_is_not_there_stands_no_more(db: Database) -> None:
     with pytest.raises(JobRevoked):
-        await Jobs(db, WorldClock()).check(WorkloadId("wkl_" + "2" * 32))
+        await Jobs(db, WorldClock()).check(of(WorkloadId("wkl_" + "2" * 32)))

@@ -62,7 +62,7 @@ async def test_published_keys_hold_no_private_part(world: World) -> None:
         assert "d" not in key
     metadata = (await world.http.get("/.well-known/oauth-authorization-server")).json()
     assert metadata["issuer"] == PUBLIC_URL
-    assert metadata["token_endpoint_auth_methods_supported"] == ["private_key_jwt"]
+    assert metadata["token_endpoint_auth_methods_supported"] == ["private_key_jwt", "platform_jwt"]
 
 
 async def test_an_assertion_works_once(world: World) -> None:

@@ -9,13 +9,20 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from broker.audit.guards import raise_epoch
+from broker.base.db import EVERY_TENANT
+from broker.formats import ids
+from broker.identity.access_tokens import make
+from broker.leases.tables import UseRow
 from broker.proxy import in_flight
 from broker.sandbox.serve import running as serving
 from broker.wire.server import Connection
 from tests.proxy.conftest import Bench, problem, replica
 from tests.support.lab import Seen, answer
 from tests.support.waiting import eventually
+from tests.support.world import PUBLIC_URL
 
 # Only so that a test which would wait for ever fails instead: nothing is measured by it.
 PATIENCE_S = 60
@@ -185,6 +192,25 @@ async def test_a_call_under_the_new_key_is_cut_though_its_lease_goes_on_with_the
         sent = bench.door.sent
     assert bench.door.sent == sent
     assert (await bench.call(lease, "/x")).status_code == 200, "by the old key, which serves again"
+
+
+@pytest.mark.parametrize("ended", [0, 1], ids=["trust", "issuer"])
+async def test_what_the_access_token_stood_on_cuts_its_calls(either: Bench, ended: int) -> None:
+    services, job = either.world.services, either.job
+    await either.world.grant(job, "acme", provider="lab")
+    via = ids.new(ids.TrustId), ids.new(ids.IssuerEraId)
+    token = make(PUBLIC_URL, services.signing, job.id, "sync", int(time.time()), via=via)
+    body, bearer = {"organization": "acme", "provider": "lab"}, {"Authorization": f"Bearer {token}"}
+    lease = await either.world.call("POST", "/v1/leases", as_=bearer, status=201, json=body)
+    either.lab.scripts["/drip"] = dripping
+    async with listening(either, either.url, lease):
+        async with services.parts.db.write(EVERY_TENANT) as session:
+            await raise_epoch(session, via[ended])
+        await services.in_flight.drained(via[ended])
+        async with services.parts.db.read(EVERY_TENANT) as session:
+            assert await session.scalar(select(UseRow.id).limit(1)) is None, "it is over once that was answered"
+        await either.lab.calls[-1].left.wait()
+    assert problem(await either.call(lease, "/x")) == (403, "trust_over")
 
 
 async def test_a_call_that_waits_for_its_upstream_is_cut_too(bench: Bench) -> None:

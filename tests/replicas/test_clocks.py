@@ -31,6 +31,8 @@ FINAL = {
     "forget_links",
     "forget_device_sign_ins",
     "forget_logout_tokens",
+    "expire_trusts",
+    "forget_platform_tokens",
     "remind_of_accounts",
     "review_rights",
     "forget_answers",
@@ -54,6 +56,7 @@ GO_ON = {
     "date_keys",
     "forget_sinks",
     "recheck_sign_ins",
+    "watch_issuers",
 }
 Restart = Callable[[float], AbstractAsyncContextManager[World]]
 

@@ -219,6 +219,7 @@ async def test_readiness_names_the_part_that_is_down(world: World, monkeypatch: 
         "database": "ok",
         "keystore": "ok",
         "clock": "ok",
+        "issuers": "ok",
     }
 
     async def down(*_: object) -> None:

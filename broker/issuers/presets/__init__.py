@@ -1,5 +1,6 @@
-"""The platforms that give jobs their tokens: what these say, and what has to be seen to before one is trusted.
+"""The platforms that give jobs their tokens.
 
+A preset says what its platform's tokens say, and what has to be seen to before one is trusted.
 Bind what can't be registered again.  A name that somebody else can take later is none of what a trust has to bind.
 """
 

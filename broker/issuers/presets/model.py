@@ -59,7 +59,10 @@ class Claim:
     star: Star = Star.NEVER
 
     def shown(self, claims: Claims) -> Sequence[str]:
-        """What a token says here, as a rule would write it; nothing if that is absent or of another type."""
+        """What a token says here, as a rule would write it.
+
+        It is nothing if that is absent or of another type.
+        """
         found: object = claims
         for step in self.path:
             if not isinstance(found, Mapping):
@@ -186,7 +189,10 @@ class Preset:
         return self.refuses(claims, frozenset(rule))
 
     def proposed(self, claims: Claims) -> Rule:
-        """A rule for just this token's bearer: of each group that has to be bound, what the token has."""
+        """A rule for just this token's bearer.
+
+        It has of each group that has to be bound what the token has.
+        """
         found: dict[str, Sequence[str]] = {}
         for group in self.required:
             for claim in filter(None, map(self.claim, group)):

@@ -38,13 +38,17 @@ async def readyz(wired: Wired, need: Annotated[Literal["database"] | None, Query
     ``clock`` tells why irreversible work rests, and is never a 503: answers go by a time that holds meanwhile, and
     where every replica's clock seems off, none would be left.
 
+    ``issuers`` names an issuer of platforms' tokens that can't be asked any more, or whose file here says something
+    else than at the broker that does the periodic work.  It is never a 503 either: only jobs without keys need them.
+
     With ``need=database`` a keystore that is away is told but is no 503: revoking, granting and the record go on.  So
     a load balancer asks for that, and monitoring for both.
     """
     waited = _keystore(wired) if need is None else _within(_TOLD_WITHIN_S, _keystore(wired))
     database, keystore = await asyncio.gather(_database(wired), waited)
     ready = database == "ok" and (need is not None or keystore == "ok")
-    parts = {"database": database, "keystore": keystore, "clock": wired.timekeeping.state}
+    issuers = await _within(_TOLD_WITHIN_S, wired.federation.state()) if database == "ok" else "unknown"
+    parts = {"database": database, "keystore": keystore, "clock": wired.timekeeping.state, "issuers": issuers}
     return JSONResponse({"status": "ok" if ready else "unavailable", **parts}, 200 if ready else 503)
 
 

@@ -188,7 +188,7 @@ async def issue(request: Request) -> Response:
     body = parsed(NewLease, await whole(request.receive))
     # lease (3) what is asked for, as one value
     target = AccessTarget(caller.workload.id, body.organization, body.provider, body.label)
-    wanted = AccessRequest(target, Mode(body.mode), body.purpose, body.ttl, body.grant)
+    wanted = AccessRequest(target, Mode(body.mode), body.purpose, body.ttl, body.grant, via=caller.workload.via)
     key = checked_key(header(request.scope, b"idempotency-key"))
     issued = _issued(await wired.leasing.issue(caller.actor, wanted, idempotency_key=key), wired)
     # lease (13) the answer

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from broker.base.pairing import DEVICE_CLIENT, DEVICE_GRANT
 from broker.formats.assertion import ASSERTION_TYPE
 from broker.identity.device_sign_in import INTERVAL_S, LASTS_MS, DeviceSignInOff, Unfinished
+from broker.identity.federation.exchange import PLATFORM_METHOD, SPIFFE_TYPE
 from broker.identity.sessions import Client, Device
 from broker.identity.token_endpoint import ALGORITHMS
 from broker.web.callers import address, agent
@@ -40,9 +41,15 @@ _DEVICE_FORM: Final = _takes("client_id", client_id=_CLIENT)
 _FORM: Final = _takes(
     "grant_type",
     grant_type={"type": "string", "enum": ["client_credentials", DEVICE_GRANT]},
-    client_assertion_type={"type": "string", "const": ASSERTION_TYPE},
-    client_assertion={"type": "string", "description": "A JWT of RFC 7523, at most 5 minutes."},
-    client_id=_CLIENT,
+    client_assertion_type={"type": "string", "enum": [ASSERTION_TYPE, SPIFFE_TYPE]},
+    client_assertion={
+        "type": "string",
+        "description": "A JWT of RFC 7523, at most 5 minutes; or the token of a platform that the job trusts.",
+    },
+    client_id={
+        "type": "string",
+        "description": f"The workload, beside a platform's token; {DEVICE_CLIENT} beside a device code.",
+    },
     device_code={"type": "string", "description": "What device_authorization answered."},
 )
 
@@ -51,6 +58,7 @@ _FORM: Final = _takes(
 async def token(request: Request, wired: Wired) -> JSONResponse:
     """An access token for a workload that proves itself with ``private_key_jwt`` (RFC 6749 §4.4, RFC 7523).
 
+    With ``client_id`` and the token of a platform, an access token for the workload that trusts just that.
     With a device code, a session's token for a person who allowed it in a browser (RFC 8628 §3.4).
     """
     form = await _form(request)
@@ -132,7 +140,7 @@ async def metadata(wired: Wired) -> dict[str, Any]:
         "jwks_uri": f"{ours}/.well-known/jwks.json",
         "grant_types_supported": ["client_credentials", *([DEVICE_GRANT] if device else [])],
         "response_types_supported": [],
-        "token_endpoint_auth_methods_supported": wired.token_endpoint.auth_methods,
+        "token_endpoint_auth_methods_supported": [*wired.token_endpoint.auth_methods, PLATFORM_METHOD],
         "token_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
     }
     return {**told, "device_authorization_endpoint": f"{ours}/oauth/device_authorization"} if device else told

@@ -41,6 +41,7 @@ from broker.formats.envelope import Binding
 from broker.formats.packed_core import unpack
 from broker.formats.personal_part import KEY_BYTES, NOBODY, PartKey, wrap
 from broker.grants.tables import GrantRow
+from broker.identity.federation.tables import TrustRow, UsedTokenRow
 from broker.identity.tables import AssertionRow, WorkloadRow
 from broker.incidents.tables import ExposureRow
 from broker.intake.lifecycle import IntakeState
@@ -255,6 +256,7 @@ class Customers:
         for table, rows in (
             (OrganizationRow, self._organization_rows()),
             (WorkloadRow, self._workload_rows()),
+            (TrustRow, self._trust_rows()),
             (CredentialRow, self._credential_rows()),
             (FingerprintRow, self._fingerprint_rows()),
             (EvidenceRow, self._evidence_rows()),
@@ -278,6 +280,7 @@ class Customers:
             (ThrottleRow, self._throttle_rows()),
             (UsedChallengeRow, self._challenge_rows()),
             (AssertionRow, self._assertion_rows()),
+            (UsedTokenRow, self._used_token_rows()),
             (EventRow, self._event_rows()),
             (OrganizationTreeRow, self._tree_rows()),
             (OrganizationHeadRow, self._head_rows()),
@@ -376,6 +379,25 @@ class Customers:
                 "revoked_at": None,
             }
             yield self._mac(WorkloadRow, row)
+
+    def _trust_rows(self) -> Iterator[Row]:
+        """One of each job; some were revoked."""
+        for number, id_ in enumerate(self._jobs):
+            at, over = Millis(self._now - 300 * DAY_MS + number), self._is_over(number)
+            row: dict[str, Any] = {
+                "id": self._id(ids.TrustId, at),
+                "workload_id": id_,
+                "issuer": "github-actions" if number % 3 else "gitlab-com",
+                "claims": {"project_id": [str(number)]},
+                "networks": [],
+                "expires_at": None,
+                "note": "",
+                "state": Validity.REVOKED if over else Validity.ACTIVE,
+                "created_at": at,
+                "created_by": "bench",
+                "revoked_at": self._now if over else None,
+            }
+            yield self._mac(TrustRow, row)
 
     def _credential_rows(self) -> Iterator[Row]:
         for number, key in enumerate(self._credentials):
@@ -599,6 +621,7 @@ class Customers:
                 "until": expires,
                 "ended_at": at + 60_000 if revoked or ended else None,
                 "end_reason": REVOKED if revoked else "lease.ended" if ended else "",
+                "via": None,
             }
             yield self._mac(LeaseRow, row)
 
@@ -881,6 +904,11 @@ class Customers:
         for number in range(self._size.short_lived):
             job = self._jobs[number % len(self._jobs)]
             yield {"workload_id": job, "jti": f"{number:032x}", "expires_at": self._now - self._aged(number)}
+
+    def _used_token_rows(self) -> Iterator[Row]:
+        for number in range(self._size.short_lived):
+            at = self._now - self._aged(number)
+            yield {"issuer": "github-actions", "name": f"{number:032x}", "address": "203.0.113.7", "expires_at": at}
 
     def _aged(self, number: int) -> int:
         """Milliseconds of up to two days, of one of those that are kept for one."""
