@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from broker.client.identity import Algorithm, generate
-from broker.formats.identity_file import IdentityFile, Unreadable, is_address
+from broker.formats.identity_file import SOURCES, Detail, IdentityFile, TokenSource, Unreadable, is_address
 
 KEY = generate("EdDSA")
 FILE = IdentityFile("https://keys.vendor.example", "wkl_1", KEY)
@@ -24,6 +24,18 @@ def changed(**members: Any) -> bytes:
 def test_a_file_is_read_as_it_was_written(algorithm: Algorithm) -> None:
     file = IdentityFile("https://keys.vendor.example", "wkl_1", generate(algorithm))
     assert IdentityFile.decode(file.encode()) == file
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_a_file_without_a_key_is_read_as_it_was_written(kind: str) -> None:
+    details = (
+        ["", "/run/token"] if SOURCES[kind] is Detail.OPTIONAL else ["x" if SOURCES[kind] is Detail.NEEDED else ""]
+    )
+    for detail in details:
+        for audience in ("", "api://2222"):
+            source = TokenSource.of(kind, detail)
+            file = IdentityFile("https://keys.vendor.example", "wkl_1", token=source, audience=audience)
+            assert IdentityFile.decode(file.encode()) == file
 
 
 def test_what_is_not_known_is_left_out_and_the_order_is_free() -> None:
@@ -43,6 +55,21 @@ def test_what_is_not_known_is_left_out_and_the_order_is_free() -> None:
         (changed(broker="keys.vendor.example"), "`broker`"),
         (changed(client_id=""), "`client_id`"),
         (changed(jwk=None), "`jwk` is missing"),
+        (changed(token={"github": True}), "`jwk` and `token` are both there"),
+        (changed(jwk=None, token="github"), "`token` does not name one source"),
+        (changed(jwk=None, token={}), "`token` does not name one source"),
+        (changed(jwk=None, token={"github": True, "gcp": True}), "`token` does not name one source"),
+        (changed(jwk=None, token={"vault": True}), "none of file, env"),
+        (changed(jwk=None, token={"file": True}), "`file` needs a path"),
+        (changed(jwk=None, token={"file": ""}), "`file` needs a path"),
+        (changed(jwk=None, token={"file": "/run/a\nb"}), "`file` needs a path"),
+        (changed(jwk=None, token={"env": True}), "`env` needs the name of a variable"),
+        (changed(jwk=None, token={"github": "x"}), "`github` takes nothing"),
+        (changed(jwk=None, token={"azure": False}), "neither a text nor `true`"),
+        (changed(jwk=None, token={"azure": 7}), "neither a text nor `true`"),
+        (changed(jwk=None, token={"gcp": True}, audience=7), "`audience`"),
+        (changed(jwk=None, token={"gcp": True}, audience="a\nb"), "`audience`"),
+        (changed(jwk=None, token={"gcp": True}, audience="a" * 513), "`audience`"),
         (changed(jwk={}), "no `alg`"),
         (changed(jwk={**KEY, "alg": "HS256"}), "no `alg`"),
         (changed(jwk={**KEY, "alg": ["EdDSA"]}), "no `alg`"),

@@ -23,6 +23,8 @@ COMMANDS = {
     "BROKER_TOKEN": "An operator's token, instead of the account that is kept.",
     "BROKER_PROFILE": "Whose account to use, where several are kept, instead of `--profile`.",
     "BROKER_IDENTITY": "A job's identity file, instead of `--identity`.",
+    "BROKER_WORKLOAD": "A job's id where it has no identity file, instead of `--workload`.",
+    "BROKER_ID_TOKEN": "A token of the job's platform for this broker; `--ambient` takes it before all others.",
     "BROKER_CLIENT_PROXY": "An HTTP proxy that leads to the broker; `http_proxy` and its like are not read.",
 }
 ABOUT = """\
