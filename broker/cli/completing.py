@@ -93,6 +93,11 @@ VALUES: Mapping[str, Values] = {
     "provider": _PROVIDERS,
     "--label": listed("/v1/credentials", "label", organization=":org", provider=":provider"),
     "--workload": _WORKLOADS,
+    # A job calls itself by its id.
+    "lease --workload": listed("/v1/workloads", "id"),
+    "exec --workload": listed("/v1/workloads", "id"),
+    "token --workload": listed("/v1/workloads", "id"),
+    "--token-from": words("github", "gcp", "azure", "aws"),
     "workload": _WORKLOADS,
     "--profile": _profiles,
     "profile name": _profiles,

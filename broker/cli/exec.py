@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from broker.cli.ambient import without_identity
 from broker.cli.discreet import UNSAID, holds_a_secret
 from broker.cli.failing import Status, fail, fail_call
-from broker.cli.lease import Grant, IdentityFile, Proxy, Ttl, usable
+from broker.cli.job import Proxy
+from broker.cli.lease import Grant, Ttl
 from broker.cli.output import AsJson, say
+from broker.cli.proving import Job, proves_itself
+from broker.cli.withheld import without_identity
 from broker.client.errors import CallFailed
 
 if TYPE_CHECKING:
@@ -57,9 +59,10 @@ def _variable(name: str) -> str:
     return name
 
 
+@proves_itself
 def run(
+    _job: Job,
     command: Annotated[list[str], typer.Argument(help="The command and its arguments.", metavar="COMMAND…")],
-    identity: IdentityFile,
     org: Annotated[str, typer.Option("--org", help="Organization: slug or id.")],
     provider: Annotated[str, typer.Option(help="Provider id.")],
     label: Annotated[str, typer.Option(help="The credential's label.")] = "default",
@@ -79,7 +82,7 @@ def run(
         list[str] | None, typer.Option(help="Variable of the job's platform identity to hand on all the same; repeat.")
     ] = None,
     proxy: Proxy = None,
-    _as_json: AsJson = False,
+    as_json: AsJson = False,  # noqa: ARG001 - it is asked where a command fails
 ) -> NoReturn:
     """Run a command with leased access in its environment; the lease is renewed while it runs, and ended with it.
 
@@ -109,10 +112,8 @@ def run(
         "grant": grant,
     }
     try:
-        who = usable(identity)
-        kept = without_identity(os.environ, who.broker, keep_env or ())
-        if who.moved_from:
-            kept = without_identity(kept, who.moved_from, keep_env or ())
+        who = _job.who()
+        kept = without_identity(os.environ, who.audiences, keep_env or (), sources=who.withheld)
         with Client(who, proxy=proxy) as client:
             if reveal:
                 with _revealed(client, lease) as key:

@@ -5,80 +5,30 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
 from broker.base import variables
-from broker.cli.api import PROXY, call, pages
-from broker.cli.failing import fail, fail_call
+from broker.cli.api import call, pages
+from broker.cli.job import Proxy, as_job, client_of, usable
 from broker.cli.lists import prints_list
 from broker.cli.output import AsJson, Columns, Item, show
-from broker.client.errors import CallFailed
-
-if TYPE_CHECKING:
-    from broker.client.client import Client
-    from broker.client.identity import Identity
+from broker.cli.proving import Job, proves_itself
 
 app = typer.Typer(no_args_is_help=True, help="Short-lived access.")
 
-IdentityFile = Annotated[
-    Path, typer.Option("--identity", envvar=variables.IDENTITY, help="The job's file from `broker workload add`.")
-]
-Proxy = Annotated[
-    str | None,
-    typer.Option(
-        "--proxy", envvar=PROXY, help="HTTP proxy that leads to the broker; http_proxy and its like are not read."
-    ),
-]
 Ttl = Annotated[int | None, typer.Option(help="Seconds; default 300, capped by the grant.")]
 Grant = Annotated[str, typer.Option(help="One of several grants; left out, the broadest.")]
 LeaseId = Annotated[str, typer.Argument(help="The lease's id, lse_…")]
-Told = TypeVar("Told")
-
-
-def as_job(identity: Path, proxy: str | None, work: Callable[[Client], Told]) -> Told:
-    """What ``work`` returns for the job's client; ends the command, and says why, if it can't."""
-    with _job(identity, proxy) as client:
-        return work(client)
-
-
-@contextmanager
-def _job(identity: Path, proxy: str | None) -> Iterator[Client]:
-    """The job's client; ends the command, and says why, if it can't be had or its call fails."""
-    # Help and completion need no client.
-    from broker.client.client import Client  # noqa: PLC0415 - see above
-    from broker.client.connecting import ProxyUnusable  # noqa: PLC0415 - see above
-
-    try:
-        with Client(usable(identity), proxy=proxy) as client:
-            yield client
-    except ProxyUnusable as error:
-        fail(str(error))
-    except CallFailed as error:
-        fail_call(error)
-
-
-def usable(identity: Path, *, registered: bool = True) -> Identity:
-    """The identity in that file, at BROKER_URL if that is set.
-
-    Ends the command if it cannot be used.  ``registered`` is False for one that has no id yet.
-    """
-    from broker.client.identity import IdentityUnusable, read  # noqa: PLC0415 - as in `as_job`
-
-    try:
-        return read(identity, broker=os.environ.get(variables.URL) or None, registered=registered)
-    except IdentityUnusable as error:
-        fail(str(error))
 
 
 @app.command()
+@proves_itself
 def issue(
-    identity: IdentityFile,
+    _job: Job,
     org: Annotated[str, typer.Option("--org", help="Organization: slug or id.")],
     provider: Annotated[str, typer.Option(help="Provider id.")],
     label: Annotated[str, typer.Option(help="The credential's label.")] = "default",
@@ -91,7 +41,7 @@ def issue(
 ) -> None:
     """Lease a key; prints the lease's token and proxy address, for `reveal` the key."""
     wanted: dict[str, Any] = {"label": label, "mode": mode, "purpose": purpose, "ttl": ttl, "grant": grant}
-    issued = as_job(identity, proxy, lambda job: job.lease(org, provider, **wanted))
+    issued = as_job(_job.who(), proxy, lambda job: job.lease(org, provider, **wanted))
     if as_json:
         show(issued.answer, as_json)
         return
@@ -128,7 +78,7 @@ def list_(
 
 
 def _own(identity: Path, proxy: str | None) -> Iterator[Item]:
-    with _job(identity, proxy) as client:
+    with client_of(usable(identity), proxy) as client:
         for one in client.each_lease(newest=True):
             yield one.answer
 
@@ -140,17 +90,17 @@ def show_(lease_id: LeaseId, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def renew(
-    lease_id: LeaseId, identity: IdentityFile, ttl: Ttl = None, proxy: Proxy = None, as_json: AsJson = False
-) -> None:
+@proves_itself
+def renew(_job: Job, lease_id: LeaseId, ttl: Ttl = None, proxy: Proxy = None, as_json: AsJson = False) -> None:
     """Extend a lease."""
-    show(as_job(identity, proxy, lambda job: job.renew(lease_id, ttl)).answer, as_json)
+    show(as_job(_job.who(), proxy, lambda job: job.renew(lease_id, ttl)).answer, as_json)
 
 
 @app.command()
-def end(lease_id: LeaseId, identity: IdentityFile, proxy: Proxy = None, as_json: AsJson = False) -> None:
+@proves_itself
+def end(_job: Job, lease_id: LeaseId, proxy: Proxy = None, as_json: AsJson = False) -> None:
     """Give a lease back."""
-    show(as_job(identity, proxy, lambda job: job.end(lease_id)).answer, as_json)
+    show(as_job(_job.who(), proxy, lambda job: job.end(lease_id)).answer, as_json)
 
 
 @app.command()

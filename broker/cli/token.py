@@ -6,9 +6,12 @@ from typing import Annotated
 
 import typer
 
-from broker.cli.lease import IdentityFile, Proxy, as_job, usable
+from broker.cli.failing import fail_call
+from broker.cli.job import Proxy, as_job
 from broker.cli.output import AsJson, tell
-from broker.formats.assertion import ASSERTION_TYPE, SPAN_S
+from broker.cli.proving import Job, proves_itself
+from broker.client.errors import CallFailed
+from broker.formats.assertion import SPAN_S
 
 
 def register(app: typer.Typer) -> None:
@@ -16,31 +19,34 @@ def register(app: typer.Typer) -> None:
     app.command("token")(run)
 
 
+@proves_itself
 def run(
-    identity: IdentityFile,
+    _job: Job,
     assertion: Annotated[
-        bool, typer.Option("--assertion", help="Sign a client assertion instead; this calls nobody.")
+        bool, typer.Option("--assertion", help="Sign a client assertion instead; this calls no broker.")
     ] = False,
     proxy: Proxy = None,
-    _as_json: AsJson = False,
+    as_json: AsJson = False,  # noqa: ARG001 - it is asked where something is told
 ) -> None:
     """Print a job's access token, for programs in other languages.
 
     It goes into `Authorization: Bearer …` of POST /v1/leases.  With --assertion, print what POST /oauth/token takes
-    for one, once and within a minute (`client_assertion`), for programs that get their tokens themselves.  Either
-    stands on a line of its own; --json says when it ends.
+    for one, once and within a minute (`client_assertion`), for programs that get their tokens themselves.  For a job
+    without a key that is its platform's token, which is sent with its id (`client_id`).  Either stands on a line of its
+    own; --json says when it ends.
     """
     if assertion:
-        mine = usable(identity)
-        secret = mine.assertion()
-        told = {
-            "client_assertion": secret,
-            "client_assertion_type": ASSERTION_TYPE,
-            "token_endpoint": f"{mine.broker}/oauth/token",
-            "expires_in": SPAN_S,
-        }
+        mine = _job.who()
+        try:
+            proof = mine.proof()
+        except CallFailed as error:
+            fail_call(error)
+        secret = proof["client_assertion"]
+        told: dict[str, str | int] = {**proof, "token_endpoint": f"{mine.broker}/oauth/token"}
+        if "client_id" not in proof:  # the job signed it itself
+            told["expires_in"] = SPAN_S
     else:
-        granted = as_job(identity, proxy, lambda job: job.access_token())
+        granted = as_job(_job.who(), proxy, lambda job: job.access_token())
         secret = granted.token
         told = {"access_token": secret, "token_type": "Bearer", "expires_in": granted.expires_in}
     tell(secret, **told)

@@ -14,7 +14,7 @@ import typer
 from broker.cli.api import broker_url, call, client_proxy, pages
 from broker.cli.asking import Yes, insist_on_ending
 from broker.cli.failing import Status, fail
-from broker.cli.lease import as_job, usable
+from broker.cli.job import as_job, usable, usable_key
 from broker.cli.lists import prints_list
 from broker.cli.output import AsJson, Columns, Item, say, show
 
@@ -81,7 +81,7 @@ def _to_register(path: Path, alg: Algorithm) -> Identity:
         try:
             fresh.write(path)
         except FileExistsError:
-            fresh = usable(path, registered=False)
+            fresh = usable_key(path, registered=False)
             if fresh.client_id != UNREGISTERED:
                 fail(f"{path} exists already; move it away or name another file with --key-out.", Status.CONFLICT)
     return fresh
@@ -110,13 +110,13 @@ def rotate_key(
         fail("Name the workload, or the job's own file with --identity.")
     seconds = overlap_hours * 3600
     if identity is not None:
-        mine = usable(identity)
+        mine = usable_key(identity)
         path = key_out or identity
         interrupted = _next_to(path).exists()
         fresh = _staged(path, mine.broker, mine.client_id, alg)
         # The answer may have been lost: then the new key is the one that proves who asks, and the old one may not be.
         proof = _next_to(path) if interrupted and _proves(fresh) else identity
-        send = partial(as_job, proof, None, partial(_rotated, fresh, seconds))
+        send = partial(as_job, usable(proof), None, partial(_rotated, fresh, seconds))
     else:
         known = call("GET", f"/v1/workloads/{workload}")
         path = key_out or Path(f"{workload}.identity.json")
@@ -162,7 +162,7 @@ def _staged(path: Path, broker: str, client_id: str, alg: Algorithm) -> Identity
         try:
             fresh.write(beside)
         except FileExistsError:
-            fresh = usable(beside)
+            fresh = usable_key(beside)
             if fresh.client_id != client_id:
                 fail(f"{beside} is another job's; move it away.")
     return fresh

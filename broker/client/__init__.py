@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from broker.client.errors import AccessDenied, AccessEnded, CallFailed, OutsideUpstream, raise_for_problem
     from broker.client.identity import Identity, IdentityUnusable
     from broker.client.identity import read as read_identity
+    from broker.client.keyless import KeylessIdentity
     from broker.client.leases import IssuedLease, Lease, LeaseState, Workload
     from broker.client.submission import AnswerLost, Submitted, submit_key
     from broker.client.upstream import Upstream
@@ -33,6 +34,7 @@ _FROM = {
     "Identity": "identity",
     "IdentityUnusable": "identity",
     "IssuedLease": "leases",
+    "KeylessIdentity": "keyless",
     "Lease": "leases",
     "LeaseState": "leases",
     "OutsideUpstream": "errors",
@@ -56,6 +58,7 @@ __all__ = [
     "Identity",
     "IdentityUnusable",
     "IssuedLease",
+    "KeylessIdentity",
     "Lease",
     "LeaseState",
     "OutsideUpstream",

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from broker.client.errors import another_answer
-from broker.client.identity import Identity
+from broker.client.keyless import Addressed
 
 
 def token(answer: Mapping[str, Any]) -> None:
@@ -26,7 +26,7 @@ def token(answer: Mapping[str, Any]) -> None:
         raise another_answer("expires_in")
 
 
-def issued(answer: Mapping[str, Any], wanted: Mapping[str, Any], identity: Identity) -> None:
+def issued(answer: Mapping[str, Any], wanted: Mapping[str, Any], identity: Addressed) -> None:
     """Check a lease that was issued.
 
     Args:
@@ -52,13 +52,13 @@ def issued(answer: Mapping[str, Any], wanted: Mapping[str, Any], identity: Ident
         raise another_answer("key")
 
 
-def same_lease(answer: Mapping[str, Any], lease_id: str, identity: Identity) -> None:
+def same_lease(answer: Mapping[str, Any], lease_id: str, identity: Addressed) -> None:
     """Check an answer about one lease; raises CallFailed if it is about another."""
     _same("id", answer.get("id"), lease_id)
     _lease(answer, identity)
 
 
-def own_leases(answer: Mapping[str, Any], identity: Identity) -> None:
+def own_leases(answer: Mapping[str, Any], identity: Addressed) -> None:
     """Check a page of leases; raises CallFailed if one is another job's."""
     items = answer.get("items")
     if not isinstance(items, list):
@@ -69,7 +69,7 @@ def own_leases(answer: Mapping[str, Any], identity: Identity) -> None:
         _lease(lease, identity)
 
 
-def _lease(lease: Mapping[str, Any], identity: Identity) -> None:
+def _lease(lease: Mapping[str, Any], identity: Addressed) -> None:
     _same("workload", lease.get("workload"), identity.client_id)
     _text("id", lease.get("id"))
     _text("organization", lease.get("organization"))

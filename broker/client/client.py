@@ -16,15 +16,15 @@ from typing import Any, Self
 
 import httpx2
 
-from broker.client import answer_check
+from broker.client import ambience, answer_check
 from broker.client.connecting import PROXY, caller
 from broker.client.errors import Answer, CallFailed, another_answer, answer, token_answer, unreachable
 from broker.client.forks import PerProcess
 from broker.client.identity import Identity, from_environment
+from broker.client.keyless import KeylessIdentity
 from broker.client.leases import IssuedLease, Lease, Workload
 from broker.client.renewal import EARLY, RenewingLease
 from broker.client.upstream import Upstream
-from broker.formats.assertion import ASSERTION_TYPE
 
 # So many leases are asked for at once; the broker gives no more.
 PAGE = 500
@@ -45,7 +45,7 @@ class Client:
     of ``fork()``, which has its own token and connections.
     """
 
-    def __init__(self, identity: Identity, *, timeout: float = 10, proxy: str | None = None) -> None:
+    def __init__(self, identity: Identity | KeylessIdentity, *, timeout: float = 10, proxy: str | None = None) -> None:
         """Make the client; it calls nobody yet.
 
         Args:
@@ -73,6 +73,23 @@ class Client:
             IdentityUnusable: there is no such identity. Others as for a client that is made otherwise.
         """
         return cls(from_environment(), proxy=os.environ.get(PROXY) or None)
+
+    @classmethod
+    def ambient(cls, workload: str = "", *, broker: str = "", token_from: str = "", audience: str = "") -> Self:
+        """The client of a job without a key, whose platform's token proves who it is.
+
+        Args:
+            workload: the job's id, ``wkl_…``; left out, BROKER_WORKLOAD's.
+            broker: the broker's address; left out, BROKER_URL's.
+            token_from: where the token is, such as ``github`` or ``file:PATH``; left out, it is looked for.
+            audience: whom the token is for, if that isn't the broker's address.
+
+        Raises:
+            IdentityUnusable: something isn't named. CallFailed: no token was found.
+            Others as for a client that is made otherwise.
+        """
+        who = ambience.identity(broker=broker, workload=workload, token_from=token_from, audience=audience)
+        return cls(who, proxy=os.environ.get(PROXY) or None)
 
     def __enter__(self) -> Self:
         return self
@@ -222,7 +239,7 @@ class Client:
 class _Session:
     """One process's calls, and its access token."""
 
-    def __init__(self, identity: Identity, timeout: float, proxy: str | None) -> None:
+    def __init__(self, identity: Identity | KeylessIdentity, timeout: float, proxy: str | None) -> None:
         self._identity = identity
         self._proxy = proxy
         self._http = caller(identity.broker, timeout=timeout, proxy=proxy)
@@ -244,15 +261,11 @@ class _Session:
             return AccessToken(self._token, int(self._ends_at - time.monotonic()))
 
     def _granted(self) -> dict[str, Any]:
-        form = {
-            "grant_type": "client_credentials",
-            "client_assertion_type": ASSERTION_TYPE,
-            "client_assertion": self._identity.assertion(),
-        }
+        form = {"grant_type": "client_credentials", **self._identity.proof()}
         try:
             granted = self._send("POST", "/oauth/token", read=token_answer, data=form)
         except CallFailed as refused:
-            if refused.code == "invalid_client" and self._identity.moved_from:
+            if refused.problem.get("error") == "invalid_client" and self._identity.moved_from:
                 refused.args = (f"{refused} {self._identity.named_by}",)
             raise
         answer_check.token(granted)

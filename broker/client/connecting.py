@@ -36,16 +36,21 @@ def refuse_in_clear(url: str) -> None:
     Raises:
         CallFailed: ``insecure_address``.
     """
-    try:
-        parsed = httpx2.URL(url)
-    except httpx2.InvalidURL:
-        return  # nobody can call it
-    if parsed.scheme == "http" and not _is_loopback(parsed.host):
+    if is_in_clear(url):
         raise CallFailed(
             "This address begins with http://, so what is sent there could be read and changed on the way. Nothing was "
             "sent: use the broker's https:// address.",
             code="insecure_address",
         )
+
+
+def is_in_clear(url: str) -> bool:
+    """Whether what is sent there leaves this machine without TLS."""
+    try:
+        parsed = httpx2.URL(url)
+    except httpx2.InvalidURL:
+        return False  # nobody can call it
+    return parsed.scheme == "http" and not _is_loopback(parsed.host)
 
 
 def _is_loopback(host: str) -> bool:

@@ -15,7 +15,9 @@ _CUT_OFF = frozenset(
     {"grant_revoked", "key_revoked", "lease_over", "organization_revoked", "unknown_lease", "workload_revoked"}
 )
 _OURS = "urn:keybroker:problem:"
-_NOT_THE_BROKERS = frozenset({"unreachable", "not_a_broker", "another_answer"})
+_NOT_THE_BROKERS = frozenset({"unreachable", "not_a_broker", "another_answer", "platform_unreachable"})
+# The broker's text tells its own time, so the reader can compare.
+_BY_THE_CLOCK = frozenset({"invalid_client", "token_over", "token_not_yet"})
 
 
 class CallFailed(Exception):
@@ -209,7 +211,7 @@ def _place(url: str) -> str:
 def _failure(response: Answer, body: Mapping[str, Any]) -> CallFailed:
     code = str(body.get("code") or body.get("error") or "unknown")
     text = str(body.get("detail") or body.get("error_description") or body.get("title") or "The broker said no.")
-    if code == "invalid_client":  # the broker's text tells its own time, so the reader can compare
+    if code in _BY_THE_CLOCK:
         text += f" This machine's clock reads {datetime.now(UTC).isoformat(timespec='milliseconds')[:-6]}Z."
     kind = AccessEnded if code in _CUT_OFF else AccessDenied if response.status_code == 403 else CallFailed
     return kind(

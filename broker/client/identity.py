@@ -1,4 +1,4 @@
-"""A job's identity: a key pair, and the assertions that it signs (RFC 7523).
+"""A job's identity: a key pair, and the assertions that it signs (RFC 7523), or its platform's token.
 
 The pair is made and kept on the job's side.
 """
@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 import time
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +21,8 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, KeyParameters, KeySet, OKPKey, RSAKey
 
 from broker.base import closed, variables
+from broker.client.keyless import Addressed, KeylessIdentity
+from broker.client.platform import named
 from broker.formats import assertion as assertions
 from broker.formats.identity_file import IdentityFile, Unreadable, is_address
 
@@ -54,7 +58,7 @@ def public(private_jwk: dict[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Identity:
+class Identity(Addressed):
     """Who a job is and the key it proves that with.
 
     ``broker`` is both the address that the job calls and the only audience of what it signs, so what was sent to one
@@ -71,12 +75,9 @@ class Identity:
         """The public half, to register."""
         return dict(public(self.private_jwk)["keys"][0])
 
-    @property
-    def named_by(self) -> str:
-        """Who names the broker's address: a sentence for errors."""
-        if self.moved_from:
-            return f"The address is {variables.URL}'s; the identity file names {self.moved_from}."
-        return f"The address is the identity file's; {variables.URL} names the one of a broker that moved."
+    def proof(self) -> dict[str, str]:
+        """What the token endpoint takes, once, for who this is."""
+        return {"client_assertion_type": assertions.ASSERTION_TYPE, "client_assertion": self.assertion()}
 
     def assertion(self) -> str:
         """A fresh assertion for the broker's token endpoint; it is good once.
@@ -102,8 +103,8 @@ class Identity:
         return IdentityFile(self.broker, self.client_id, self.private_jwk).encode()
 
 
-def read(path: Path, *, broker: str | None = None, registered: bool = True) -> Identity:
-    """The identity that :meth:`Identity.write` stored.
+def read(path: Path, *, broker: str | None = None, registered: bool = True) -> Identity | KeylessIdentity:
+    """The identity that :meth:`Identity.write` stored, or that of a file without a key.
 
     Args:
         path: the file.
@@ -113,9 +114,31 @@ def read(path: Path, *, broker: str | None = None, registered: bool = True) -> I
     Raises:
         IdentityUnusable: missing, open to others, or not such a file; or ``broker`` is no address.
     """
+    found = _found(path)
+    if registered and found.client_id == UNREGISTERED:
+        raise IdentityUnusable(f"{path}: its job isn't registered yet; run the same `broker workload add` again.")
+    theirs = found.broker.rstrip("/")
+    if broker is None or broker.rstrip("/") == theirs:
+        return _identity(found, theirs)
+    if not is_address(broker):
+        raise IdentityUnusable(
+            f"{variables.URL}: is not the address of a broker: that begins with https:// (http:// on this machine), "
+            "has no user, query or fragment, and is the one that the broker calls its own (BROKER_PUBLIC_URL there)."
+        )
+    if found.audience:  # a token for it is as good at the address that the file names
+        raise IdentityUnusable(
+            f"{path}: names an `audience`, and {variables.URL} another broker than the file, which would get a token "
+            "for that. Change the file's `broker`."
+        )
+    return _identity(found, broker.rstrip("/"), moved_from=theirs)
+
+
+def _found(path: Path) -> IdentityFile:
+    """What the file holds; its key is one."""
     try:
-        found = IdentityFile.decode(closed.read(path))
-        KeySet.import_key_set({"keys": [dict(found.jwk)]})
+        found = IdentityFile.decode(_content(path))
+        if found.token is None:
+            KeySet.import_key_set({"keys": [dict(found.jwk)]})
     except OSError as error:
         raise IdentityUnusable(f"{path}: {error.strerror}; make one with `broker workload add`.") from None
     except closed.OpenToOthers as error:
@@ -128,20 +151,28 @@ def read(path: Path, *, broker: str | None = None, registered: bool = True) -> I
         raise IdentityUnusable(
             f"{path}: the numbers in `jwk` are no key; make another one with `broker workload add`."
         ) from None
-    if registered and found.client_id == UNREGISTERED:
-        raise IdentityUnusable(f"{path}: its job isn't registered yet; run the same `broker workload add` again.")
-    jwk, theirs = dict(found.jwk), found.broker.rstrip("/")
-    if broker is None or broker.rstrip("/") == theirs:
-        return Identity(theirs, found.client_id, jwk)
-    if not is_address(broker):
-        raise IdentityUnusable(
-            f"{variables.URL}: is not the address of a broker: that begins with https:// (http:// on this machine), "
-            "has no user, query or fragment, and is the one that the broker calls its own (BROKER_PUBLIC_URL there)."
-        )
-    return Identity(broker.rstrip("/"), found.client_id, jwk, moved_from=theirs)
+    return found
 
 
-def from_environment(environment: Mapping[str, str] | None = None) -> Identity:
+def _content(path: Path) -> bytes:
+    """What the file holds; a file without a key holds no secret, so others may read it, but not write to it."""
+    try:
+        return closed.read(path)
+    except closed.OpenToOthers:
+        content = path.read_bytes()
+        with suppress(Unreadable):
+            if IdentityFile.decode(content).token is not None and not path.stat().st_mode & stat.S_IWOTH:
+                return content
+        raise
+
+
+def _identity(found: IdentityFile, broker: str, *, moved_from: str = "") -> Identity | KeylessIdentity:
+    if found.token is None:
+        return Identity(broker, found.client_id, dict(found.jwk), moved_from)
+    return KeylessIdentity(broker, found.client_id, named.source(found.token), found.audience, moved_from)
+
+
+def from_environment(environment: Mapping[str, str] | None = None) -> Identity | KeylessIdentity:
     """The identity in the file that ``BROKER_IDENTITY`` names, at ``BROKER_URL`` if that is set.
 
     Raises:

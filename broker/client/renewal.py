@@ -52,8 +52,8 @@ class _TimedLease:
         return self.expires_at - time.monotonic()
 
 
-# After these a key may be used again one day, without a new lease.
-_RESTS = frozenset({"key_failing", "key_paused", "key_too_old"})
+# After these a key may be used again one day, without a new lease; or the job's platform has another token.
+_RESTS = frozenset({"key_failing", "key_paused", "key_too_old", "no_platform_token", "token_over", "token_not_yet"})
 
 
 class RenewingLease:

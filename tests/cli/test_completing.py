@@ -39,7 +39,7 @@ FREE = {
     *("--overlap-hours", "--rotation-days", "--ttl", "--version", "--expires", "--since", "--until", "--request"),
     *("--identity", "--key-out", "--out", "--providers", "command", "file", "path", "name"),
     *("--checkpoint", "--days", "--key", "--serial", "--skew", "--subject", "event_id", "saved"),
-    *("--days", "--path", "--checkpoint", "--key", "--serial", "--skew", "event_id", "saved"),
+    *("--audience", "--days", "--path", "--checkpoint", "--key", "--serial", "--skew", "event_id", "saved"),
 }
 
 

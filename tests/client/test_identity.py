@@ -16,7 +16,6 @@ from broker.client import identity
 from broker.client.client import Client
 from broker.client.errors import CallFailed
 from broker.client.identity import Identity, IdentityUnusable, generate, read
-from broker.formats.assertion import ASSERTION_TYPE
 from tests.client.served import RAPTOR, ClientBench
 from tests.support.processes import free_port
 
@@ -125,11 +124,7 @@ async def test_what_is_signed_for_another_address_opens_nothing_here(bench: Clie
     bench.identity.write(path)
     misled = read(path, broker="https://elsewhere.example")
     # when they bring what it signed for them to the broker
-    form = {
-        "grant_type": "client_credentials",
-        "client_assertion_type": ASSERTION_TYPE,
-        "client_assertion": misled.assertion(),
-    }
+    form = {"grant_type": "client_credentials", **misled.proof()}
     answer = await bench.world.http.post("/oauth/token", data=form)
     # then it is refused
     assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")

@@ -18,6 +18,8 @@ from broker.cli import TABLE
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 OURS = {"broker", "migrations", "tests"}
+# A job on AWS has it for its own calls; the others do without.
+BROUGHT = {"boto3", "botocore"}
 
 JOBS_SIDE = PROJECT["project"]["dependencies"]
 SERVER = [*JOBS_SIDE, *PROJECT["project"]["optional-dependencies"]["server"]]
@@ -59,7 +61,7 @@ def undeclared(sources: Iterable[Path], declared: set[str], *, lazily: bool = Tr
         f"{' or '.join(sorted(came))} ({source.relative_to(ROOT)})"
         for source in sources
         for module in imports(source, lazily=lazily)
-        if module.partition(".")[0] not in OURS | sys.stdlib_module_names
+        if module.partition(".")[0] not in OURS | BROUGHT | sys.stdlib_module_names
         and not (came := distributions(module)) & declared
     }
 

@@ -1,11 +1,12 @@
-"""Proofs of a job's identity in its environment: a command under ``broker exec`` gets none.
+"""Proofs of a job's identity in its environment: they are withheld from a command under ``broker exec``.
 
 The command has one access, for a while.  With a proof of the job's identity it could get more by itself, from the
-broker or from anything else that takes such proofs.  Three kinds of variables go:
+broker or from anything else that takes such proofs.  These kinds of variables go:
 
 * those with which one can ask a platform for a token to anybody (GitHub's request address and token, Azure DevOps'
   system token, Buildkite's agent token, SPIFFE's Workload API);
-* tokens whose audience the platform sets, so that nobody can tell whom they are for (CircleCI, Bitbucket, …);
+* tokens whose audience the platform sets, so that nobody can tell whom they are for (CircleCI, HCP Terraform, …);
+* what the job's own source of tokens reads, whatever it is called;
 * tokens for the broker, by RFC 7519's ``aud`` and whatever the variable is called (in GitLab a pipeline names it).
 
 The job's own access to somebody else stays, because the command may well need it: tokens for another audience
@@ -16,10 +17,10 @@ permissions say what the command may read.
 
 from __future__ import annotations
 
-import base64
-import json
 import re
 from collections.abc import Collection, Mapping
+
+from broker.client.platform.claims import unverified
 
 _ASKS_FOR_ANY_AUDIENCE = (
     "ACTIONS_ID_TOKEN_.*",  # GitHub, Forgejo, Gitea
@@ -34,38 +35,39 @@ _AUDIENCE_IS_THE_PLATFORMS = (
     "CIRCLE_OIDC_TOKEN(_V2)?",
     "SEMAPHORE_OIDC_TOKEN",
     "SPACELIFT_OIDC_TOKEN",
+    "TFC_WORKLOAD_IDENTITY_TOKEN(_.*)?",
     "VERCEL_OIDC_TOKEN",
 )
 _NAMES = re.compile("|".join(_ASKS_FOR_ANY_AUDIENCE + _AUDIENCE_IS_THE_PLATFORMS))
-_JWT = re.compile(r"\s*[A-Za-z0-9_-]+\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+\s*")
 _OURS = "BROKER_"
 
 
-def without_identity(environment: Mapping[str, str], broker: str, keep: Collection[str] = ()) -> dict[str, str]:
+def without_identity(
+    environment: Mapping[str, str],
+    audiences: Collection[str],
+    keep: Collection[str] = (),
+    *,
+    sources: Collection[str] = (),
+) -> dict[str, str]:
     """``environment`` without proofs of who the job is, and without the broker's own settings.
 
     Args:
         environment: the job's.
-        broker: the address of the broker, whose tokens go.
+        audiences: whom a proof is for: the broker's addresses.
         keep: names that stay all the same.  The broker's own settings go even if they are named.
+        sources: names of what gives the job its proofs.
     """
     return {
         name: value
         for name, value in environment.items()
-        if not name.startswith(_OURS) and (name in keep or not (_NAMES.fullmatch(name) or _is_for(broker, value)))
+        if not name.startswith(_OURS)
+        and (name in keep or not (_NAMES.fullmatch(name) or name in sources or _is_for(audiences, value)))
     }
 
 
-def _is_for(broker: str, value: str) -> bool:
-    """Whether ``value`` is a JWT whose audience is the broker, or an address below it."""
-    found = _JWT.fullmatch(value)
-    if found is None:
-        return False
-    payload = found[1]
-    try:
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (ValueError, RecursionError):
-        return False
-    named = claims.get("aud") if isinstance(claims, dict) else None
-    audiences = named if isinstance(named, list) else [named]
-    return any(isinstance(one, str) and (one.rstrip("/") + "/").startswith(f"{broker}/") for one in audiences)
+def _is_for(audiences: Collection[str], value: str) -> bool:
+    """Whether ``value`` is a JWT for one of these, or for an address below it."""
+    claims = unverified(value)
+    named = claims.get("aud") if claims else None
+    theirs = [one.rstrip("/") + "/" for one in (named if isinstance(named, list) else [named]) if isinstance(one, str)]
+    return any(one.startswith(f"{ours.rstrip('/')}/") for one in theirs for ours in audiences)

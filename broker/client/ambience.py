@@ -1,0 +1,61 @@
+"""A job without an identity file: what surrounds it says which broker it calls, as whom, and with what proof."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+
+from broker.base import variables
+from broker.client.identity import IdentityUnusable
+from broker.client.keyless import KeylessIdentity
+from broker.client.platform import finding, named
+from broker.formats.identity_file import TokenSource, Unreadable, is_address, is_audience
+
+_WORKLOAD = re.compile("wkl_[0-9a-f]{32}")
+
+
+def identity(
+    *,
+    broker: str = "",
+    workload: str = "",
+    token_from: str = "",
+    audience: str = "",
+    environment: Mapping[str, str] | None = None,
+) -> KeylessIdentity:
+    """The job that runs here.
+
+    Args:
+        broker: the broker's address; left out, ``BROKER_URL``'s.
+        workload: the job's id; left out, ``BROKER_WORKLOAD``'s.
+        token_from: the source of its platform's token; left out, it is looked for.
+        audience: whom the token is for, if that isn't the broker's address.
+        environment: where to look; left out, the process's own.
+
+    Raises:
+        IdentityUnusable: something isn't named, or is none.
+        CallFailed: no token was found.  Either text says what to do.
+    """
+    given = os.environ if environment is None else environment
+    where = (broker or given.get(variables.URL, "")).rstrip("/")
+    who = workload or given.get(variables.WORKLOAD, "")
+    if not is_address(where):
+        raise IdentityUnusable(
+            f"{variables.URL}: set it to the broker's address, such as https://keys.vendor.example. The platform's "
+            "token is asked for that address, and is worth nothing at another."
+        )
+    if not _WORKLOAD.fullmatch(who):
+        raise IdentityUnusable(
+            f"Say which job this is: --workload wkl_…, or {variables.WORKLOAD}. `broker workload list` shows its id."
+        )
+    if audience and not is_audience(audience):
+        raise IdentityUnusable("--audience: is to be a text of at most 512 ASCII characters.")
+    found = _named(token_from) if token_from else finding.found(given, where)
+    return KeylessIdentity(where, who, named.source(found, given), audience)
+
+
+def _named(text: str) -> TokenSource:
+    try:
+        return named.parsed(text)
+    except Unreadable as error:
+        raise IdentityUnusable(f"--token-from: {error}.") from None
