@@ -113,7 +113,7 @@ class Job:
         made = ambience.identity(
             broker=found.broker, workload=found.client_id, token_from=self.token_from, audience=self.audience
         )
-        return replace(made, audience=self.audience or found.audience, moved_from=found.moved_from)
+        return replace(found, source=made.source, audience=self.audience or found.audience)
 
 
 def proves_itself(command: Callable[..., None]) -> Callable[..., None]:

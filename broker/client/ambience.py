@@ -51,7 +51,7 @@ def identity(
     if audience and not is_audience(audience):
         raise IdentityUnusable("--audience: is to be a text of at most 512 ASCII characters.")
     found = _named(token_from) if token_from else finding.found(given, where)
-    return KeylessIdentity(where, who, named.source(found, given), audience)
+    return KeylessIdentity(where, who, named.source(found, given), audience, of_file=False)
 
 
 def _named(text: str) -> TokenSource:

@@ -276,9 +276,10 @@ class _Session:
         try:
             return self._send(method, path, headers={**given, "Authorization": f"Bearer {token}"}, **options)
         except CallFailed as failure:
-            if failure.status != HTTPStatus.UNAUTHORIZED or not failure.problem:
+            if failure.code != "trust_over" and (failure.status != HTTPStatus.UNAUTHORIZED or not failure.problem):
                 raise
-        # It expired by the broker's clock. If this machine was suspended, its own clock has stood still.
+        # It expired by the broker's clock. If this machine was suspended, its own clock has stood still. Or the trust
+        # that it stands on is over, and there may be another one by now.
         self._forget(token)
         return self._send(method, path, headers={**given, "Authorization": f"Bearer {self.token()}"}, **options)
 

@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     import httpx2
 
 _CUT_OFF = frozenset(
-    {"grant_revoked", "key_revoked", "lease_over", "organization_revoked", "unknown_lease", "workload_revoked"}
+    {
+        "grant_revoked",
+        "key_revoked",
+        "lease_over",
+        "organization_revoked",
+        "trust_over",
+        "unknown_lease",
+        "workload_revoked",
+    }
 )
 _OURS = "urn:keybroker:problem:"
 _NOT_THE_BROKERS = frozenset({"unreachable", "not_a_broker", "another_answer", "platform_unreachable"})

@@ -21,9 +21,7 @@ class Addressed:
     @property
     def named_by(self) -> str:
         """Who names the broker's address: a sentence for errors."""
-        if self.moved_from:
-            return f"The address is {variables.URL}'s; the identity file names {self.moved_from}."
-        return f"The address is the identity file's; {variables.URL} names the one of a broker that moved."
+        return _named_by_file(self.moved_from)
 
     @property
     def audiences(self) -> frozenset[str]:
@@ -45,7 +43,7 @@ class KeylessIdentity(Addressed):
     """Who a job is, and where its platform has a token that says so.
 
     The token is for ``audience`` alone; left out, for the address that the job calls.  So what was sent to one address
-    is worth nothing at another.
+    is worth nothing at another.  ``of_file`` is False where no identity file names the address.
     """
 
     broker: str
@@ -53,6 +51,12 @@ class KeylessIdentity(Addressed):
     source: Source
     audience: str = ""
     moved_from: str = ""
+    of_file: bool = True
+
+    @property
+    def named_by(self) -> str:
+        """Who names the broker's address: a sentence for errors."""
+        return _named_by_file(self.moved_from) if self.of_file else f"The address is {variables.URL}'s."
 
     @property
     def audiences(self) -> frozenset[str]:
@@ -76,3 +80,9 @@ class KeylessIdentity(Addressed):
             "client_assertion_type": ASSERTION_TYPE,
             "client_assertion": token,
         }
+
+
+def _named_by_file(moved_from: str) -> str:
+    if moved_from:
+        return f"The address is {variables.URL}'s; the identity file names {moved_from}."
+    return f"The address is the identity file's; {variables.URL} names the one of a broker that moved."

@@ -214,11 +214,11 @@ class _ProcessLease:
     def _replaceable(self, lease: _TimedLease, ended: AccessEnded) -> bool:
         """Whether a new lease may well be had.
 
-        It may if a new key took the old one's place, or if this machine's clock stood still.
+        It may if a new key or trust took the old one's place, or if this machine's clock stood still.
         """
         if ended.code == "lease_over":
             return self._client.find(lease.id).state == LeaseState.EXPIRED
-        return ended.code == "key_revoked"
+        return ended.code in {"key_revoked", "trust_over"}
 
     def _replace(self, old: _TimedLease) -> None:
         self._lease = self._taken()

@@ -17,6 +17,7 @@ from broker.client.identity import Identity, IdentityUnusable, from_environment,
 from broker.client.platform.kept import InVariable
 from broker.formats.assertion import ASSERTION_TYPE
 from tests.client.platforms import BROKER, CANARY, WORKLOAD, Platform, refused, serving, token, told
+from tests.support.processes import free_port
 
 
 @pytest.fixture
@@ -173,6 +174,20 @@ def test_a_program_says_that_its_platform_proves_it(platform: Platform, monkeypa
     with Client.ambient() as client:
         assert client.token()
     assert [form["client_id"] for form in platform.exchanged] == [WORKLOAD, WORKLOAD]
+
+
+def test_an_error_says_who_named_the_address(tmp_path: Path) -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    (tmp_path / "token").write_text(token(nowhere))
+    source = f"file:{tmp_path / 'token'}"
+    with (
+        Client(identity(broker=nowhere, workload=WORKLOAD, token_from=source)) as client,
+        pytest.raises(CallFailed, match="The address is BROKER_URL's"),
+    ):
+        client.token()
+    file = keyless(tmp_path / "job.json", {"file": str(tmp_path / "token")}, nowhere)
+    with Client(read(file)) as client, pytest.raises(CallFailed, match="The address is the identity file's"):
+        client.token()
 
 
 def test_the_environment_names_a_file_without_a_key_as_it_does_any(tmp_path: Path) -> None:

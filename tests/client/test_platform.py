@@ -337,3 +337,14 @@ def test_what_is_no_source_is_refused_and_not_repeated(text: str) -> None:
     with pytest.raises(Unreadable) as refused:
         parsed(text)
     assert CANARY not in str(refused.value)
+
+
+def test_a_source_says_which_variables_give_its_tokens_to_others() -> None:
+    named = {str(one): source(one, {}).withheld for one in map(parsed, ("env:DEPLOY", "github", "azure", "gcp", "aws"))}
+    assert {name: sorted(variables) for name, variables in named.items()} == {
+        "env:DEPLOY": ["DEPLOY"],
+        "github": ["ACTIONS_ID_TOKEN_REQUEST_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_URL"],
+        "azure": ["IDENTITY_ENDPOINT", "IDENTITY_HEADER"],
+        "gcp": [],
+        "aws": [],
+    }

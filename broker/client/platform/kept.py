@@ -42,8 +42,8 @@ class InSpiffeFile:
 
     @property
     def withheld(self) -> frozenset[str]:
-        """The socket of the Workload API, which gives out such tokens."""
-        return frozenset({"SPIFFE_ENDPOINT_SOCKET"})
+        """None: as of any file."""
+        return frozenset()
 
     def token(self, audience: str) -> str:
         """What the file holds once it is whole; raises CallFailed."""
