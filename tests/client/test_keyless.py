@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,6 +125,29 @@ def test_nothing_of_a_job_without_a_key_shows_its_token(tmp_path: Path) -> None:
     for source in ("", "github", "azure", "gcp", "env:BROKER_ID_TOKEN"):
         who = identity(broker=BROKER, workload=WORKLOAD, token_from=source, environment=environment)
         assert CANARY not in f"{who!r} {who} {who.source!r}"
+
+
+def test_no_log_has_a_platforms_token(platform: Platform, caplog: pytest.LogCaptureFixture) -> None:
+    # given a program that logs all that its libraries say
+    caplog.set_level(logging.DEBUG)
+    platform.gives("/github", lambda asked: told({"value": token(asked.query["audience"])}))
+    environment = {
+        "ACTIONS_ID_TOKEN_REQUEST_URL": f"{platform.url}/github",
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN": CANARY,
+    }
+    # when it proves itself, and is refused
+    with Client(identity(broker=platform.url, workload=WORKLOAD, environment=environment)) as client:
+        client.token()
+    platform.gives("/oauth/token", refused("token_used"))
+    with (
+        Client(identity(broker=platform.url, workload=WORKLOAD, environment=environment)) as client,
+        pytest.raises(CallFailed),
+    ):
+        client.token()
+    # then nothing of it stands there, nor what asks for others
+    assert "/oauth/token" in caplog.text
+    assert CANARY not in caplog.text
+    assert token(platform.url).split(".")[1] not in caplog.text
 
 
 def test_a_file_without_a_key_holds_no_secret_but_says_where_to_send_one(tmp_path: Path) -> None:
