@@ -1,4 +1,4 @@
-"""How a job's command proves who the job is: by its identity file, or by its platform's token."""
+"""How a command proves whose it is: by a job's identity file, or by its platform's token."""
 
 from __future__ import annotations
 

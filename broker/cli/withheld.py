@@ -1,4 +1,4 @@
-"""Proofs of a job's identity in its environment: they are withheld from a command under ``broker exec``.
+"""What is withheld from a command under ``broker exec``: proofs of the job's identity.
 
 The command has one access, for a while.  With a proof of the job's identity it could get more by itself, from the
 broker or from anything else that takes such proofs.  These kinds of variables go:

@@ -1,4 +1,7 @@
-"""A job without an identity file: what surrounds it says which broker it calls, as whom, and with what proof."""
+"""A job without an identity file, as what surrounds it says.
+
+That names the broker that it calls, its id there, and where its platform has a token.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A job's identity: a key pair, and the assertions that it signs (RFC 7523), or its platform's token.
+"""A job's identity: a key pair, and the assertions that it signs (RFC 7523).
 
-The pair is made and kept on the job's side.
+The pair is made and kept on the job's side.  A job that has none is :mod:`broker.client.keyless`'s.
 """
 
 from __future__ import annotations
@@ -155,7 +155,10 @@ def _found(path: Path) -> IdentityFile:
 
 
 def _content(path: Path) -> bytes:
-    """What the file holds; a file without a key holds no secret, so others may read it, but not write to it."""
+    """What the file holds.
+
+    One without a key holds no secret, so others may read it, but not write to it.
+    """
     try:
         return closed.read(path)
     except closed.OpenToOthers:

@@ -1,4 +1,7 @@
-"""A job without a key: its platform's token proves who it is, and the broker's trusts say what that is worth."""
+"""A job without a key: its platform's token proves who it is.
+
+The broker's trusts say what that is worth.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A job's identity file: its broker, its name there, and what proves it: a private key, or a token of its platform.
+"""A job's identity file: its broker, its name there, and what proves it.
+
+That is a private key, or a token of the job's platform.
 
 ::
 
@@ -11,7 +13,7 @@
                  {"azure": true or CLIENT_ID} {"aws": true or REGION}
 
 ``broker`` is the address that the job calls, and the audience of what it signs.  ``jwk`` is RFC 7517's.  ``token`` says
-where the platform's token is, which is read anew each time.  ``audience`` is whom that token is for; left out, it is
+where the platform's token is, which is read again each time.  ``audience`` is whom that token is for; left out, it is
 ``broker``.
 """
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from broker.base.shown import is_shown
-from broker.cli import api, audit, build, lease, output, trail
+from broker.cli import api, audit, build, lease, output, proving, trail
 from tests.cli.every_command import SERVERS, answers, commands
 
 ANYTHING = st.text(st.characters(exclude_categories=[]), max_size=40)
@@ -89,6 +89,7 @@ def test_every_command_shows_any_text_safely(tmp_path: Path, monkeypatch: pytest
     send = answers(" ".join(["\x9b31m\u202e\u2028\ud800\ue000", *MARKUP]))
     monkeypatch.setattr(api, "send", send)
     issued = send("POST", "/v1/leases")
+    monkeypatch.setattr(proving.Job, "who", lambda _job: None)
     monkeypatch.setattr(lease, "as_job", lambda *_: SimpleNamespace(answer=issued, id=issued["lease"]["id"]))
     monkeypatch.setenv("BROKER_TOKEN", "kbo_x")
     monkeypatch.chdir(tmp_path)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from broker.client.identity import Identity, generate
-from tests.client.platforms import BROKER, CANARY, WORKLOAD, Answer, Platform, serving, token, told
+from tests.client.platforms import BROKER, CANARY, WORKLOAD, ServiceAnswer, TokenService, serving, token, told
 from tests.support.commands import MINIMAL, run
 
 OTHER = WORKLOAD.replace("1", "2")
@@ -17,13 +17,13 @@ LEASE = ("lease", "issue", "--org", "acme", "--provider", "raptor-comply")
 
 
 @pytest.fixture
-def platform() -> Iterator[Platform]:
+def platform() -> Iterator[TokenService]:
     with serving() as made:
         made.gives("/github", lambda asked: told({"value": token(asked.query["audience"])}))
         yield made
 
 
-def github(platform: Platform) -> dict[str, str]:
+def github(platform: TokenService) -> dict[str, str]:
     """What a job of GitHub Actions has, and which broker it calls."""
     return {
         "GITHUB_ACTIONS": "true",
@@ -43,14 +43,14 @@ def said(*words: str, environment: Mapping[str, str] | None = None, status: int 
     return (done.stderr if status else done.stdout).decode()
 
 
-def test_a_job_of_github_needs_no_file_and_no_key(platform: Platform) -> None:
+def test_a_job_of_github_needs_no_file_and_no_key(platform: TokenService) -> None:
     assert said("token", "--ambient", environment=github(platform)) == "kba_4\n"
     assert said("token", "--ambient", "--workload", OTHER, environment=github(platform)) == "kba_4\n"
     assert [form["client_id"] for form in platform.exchanged] == [WORKLOAD, OTHER]
     assert {form["client_assertion"] for form in platform.exchanged} == {token(platform.url)}
 
 
-def test_a_source_is_named_where_none_is_found(platform: Platform, tmp_path: Path) -> None:
+def test_a_source_is_named_where_none_is_found(platform: TokenService, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(token(platform.url))
     here = {"BROKER_URL": platform.url, "BROKER_WORKLOAD": WORKLOAD}
     assert said("token", "--token-from", f"file:{tmp_path / 'token'}", environment=here) == "kba_4\n"
@@ -60,7 +60,7 @@ def test_a_source_is_named_where_none_is_found(platform: Platform, tmp_path: Pat
 
 
 def test_a_file_without_a_key_says_it_all_and_a_line_may_name_another_source(
-    platform: Platform, tmp_path: Path
+    platform: TokenService, tmp_path: Path
 ) -> None:
     file = tmp_path / "job.json"
     file.write_text(json.dumps({"broker": platform.url, "client_id": WORKLOAD, "token": {"github": True}}))
@@ -113,7 +113,7 @@ def test_a_file_without_a_key_has_none_to_rotate(tmp_path: Path) -> None:
     assert "proves who it is by its platform's token, and has no key" in text
 
 
-def test_other_languages_get_the_platforms_token_as_the_assertion(platform: Platform) -> None:
+def test_other_languages_get_the_platforms_token_as_the_assertion(platform: TokenService) -> None:
     done = run("token", "--ambient", "--assertion", "--json", environment={**MINIMAL, **github(platform)})
     found = json.loads(done.stdout)
     assert found["client_id"] == WORKLOAD
@@ -122,7 +122,7 @@ def test_other_languages_get_the_platforms_token_as_the_assertion(platform: Plat
     assert platform.exchanged == [], "no broker is called"
 
 
-def test_a_platform_that_is_away_is_no_refusal(platform: Platform) -> None:
-    platform.gives("/github", lambda _asked: Answer(b"", 503))
+def test_a_platform_that_is_away_is_no_refusal(platform: TokenService) -> None:
+    platform.gives("/github", lambda _asked: ServiceAnswer(b"", 503))
     text = said("token", "--ambient", status=3, environment=github(platform))
     assert "[platform_unreachable]" in text

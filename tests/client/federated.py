@@ -15,8 +15,7 @@ from broker.formats.ids import TrustId
 from broker.identity.federation import trusts
 from broker.sandbox.serve import running
 from broker.wire.server import Connection
-from tests.client.platforms import Platform as Service
-from tests.client.platforms import serving, told
+from tests.client.platforms import TokenService, serving, told
 from tests.support.issuer import fake_issuer
 from tests.support.platform import ACTIONS, CLUSTER, Platform, declare
 from tests.support.processes import free_port
@@ -36,7 +35,7 @@ class Federated:
     url: str
     workload: str
     trusts: dict[str, TrustId]
-    service: Service
+    service: TokenService
     directory: Path
     clients: list[Client] = field(default_factory=list)
 

@@ -31,7 +31,7 @@ def token(audience: Any = BROKER, **claims: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Question:
     """A request as it came."""
 
     path: str
@@ -41,7 +41,7 @@ class Asked:
 
 
 @dataclass
-class Answer:
+class ServiceAnswer:
     """What is answered."""
 
     body: bytes
@@ -50,15 +50,15 @@ class Answer:
 
 
 @dataclass
-class Platform:
+class TokenService:
     """Answers by path, given when the request comes."""
 
     url: str = ""
-    answers: dict[str, Callable[[Asked], Answer]] = field(default_factory=dict)
-    asked: list[Asked] = field(default_factory=list)
+    answers: dict[str, Callable[[Question], ServiceAnswer]] = field(default_factory=dict)
+    asked: list[Question] = field(default_factory=list)
 
-    def gives(self, path: str, answer: Callable[[Asked], Answer]) -> None:
-        """Answer so at ``path``."""
+    def gives(self, path: str, answer: Callable[[Question], ServiceAnswer]) -> None:
+        """ServiceAnswer so at ``path``."""
         self.answers[path] = answer
 
     @property
@@ -67,34 +67,36 @@ class Platform:
         return [asked.form for asked in self.asked if asked.path == "/oauth/token"]
 
 
-def told(value: Any, status: int = 200, **headers: str) -> Answer:
+def told(value: Any, status: int = 200, **headers: str) -> ServiceAnswer:
     """JSON."""
-    return Answer(json.dumps(value).encode(), status, {"content-type": "application/json", **headers})
+    return ServiceAnswer(json.dumps(value).encode(), status, {"content-type": "application/json", **headers})
 
 
-def granted(asked: Asked) -> Answer:
+def granted(asked: Question) -> ServiceAnswer:
     """What the token endpoint answers to any token."""
     return told({"access_token": f"kba_{len(asked.form)}", "token_type": "Bearer", "expires_in": 600})
 
 
-def refused(code: str, status: int = 401) -> Callable[[Asked], Answer]:
+def refused(code: str, status: int = 401) -> Callable[[Question], ServiceAnswer]:
     """The token endpoint's no."""
     return lambda _asked: told({"error": "invalid_client", "error_description": "No.", "code": code}, status)
 
 
 @contextmanager
-def serving() -> Iterator[Platform]:
+def serving() -> Iterator[TokenService]:
     """Such a server, until the context closes."""
-    platform = Platform()
+    platform = TokenService()
 
     class Answering(BaseHTTPRequestHandler):
         def _answer(self) -> None:
             parts = urlsplit(self.path)
             body = self.rfile.read(int(self.headers.get("content-length", 0))).decode()
-            asked = Asked(parts.path, _flat(parts.query), {k.lower(): v for k, v in self.headers.items()}, _flat(body))
+            asked = Question(
+                parts.path, _flat(parts.query), {k.lower(): v for k, v in self.headers.items()}, _flat(body)
+            )
             platform.asked.append(asked)
             given = platform.answers.get(parts.path)
-            answer = given(asked) if given else Answer(b"", 404)
+            answer = given(asked) if given else ServiceAnswer(b"", 404)
             self.send_response(answer.status)
             for name, value in {"content-length": str(len(answer.body)), **answer.headers}.items():
                 self.send_header(name, value)

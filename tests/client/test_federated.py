@@ -11,14 +11,16 @@ import pytest
 import requests
 
 from broker.client import client as clients
-from broker.client import renewal
 from broker.client.client import Client
 from broker.client.errors import AccessEnded, CallFailed
 from broker.client.identity import read
 from broker.client.upstream import Upstream
 from tests.client.federated import RAPTOR, Federated, federated
+from tests.client.test_renewal import Hurry, hurry
 from tests.support.platform import CLUSTER
 from tests.support.waiting import eventually
+
+__all__ = ["hurry"]
 
 
 @pytest.fixture
@@ -28,10 +30,8 @@ async def there(tmp_path: Path, sqlite_url: str) -> AsyncIterator[Federated]:
 
 
 @pytest.fixture
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+def hasty(hurry: Hurry, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lease is renewed every tenth of a second or so, each time with another access token."""
-    monkeypatch.setattr(renewal, "EARLY", 0.0002)
-    monkeypatch.setattr(renewal, "_LEAST_S", 0.1)
     monkeypatch.setattr(clients, "EARLY", 0.0)
 
 
@@ -49,7 +49,7 @@ async def called(acme: Upstream) -> int:
     return (await asyncio.to_thread(requests.get, f"{acme.url}/facilities", auth=acme, timeout=30)).status_code
 
 
-async def test_a_long_job_proves_itself_anew_with_the_token_that_is_there_then(there: Federated, hurry: None) -> None:
+async def test_a_long_job_proves_itself_anew_with_the_token_that_is_there_then(there: Federated, hasty: None) -> None:
     # given a job that is renewed for as long as it runs
     first = there.project()
     acme = await held(there)
@@ -67,7 +67,7 @@ async def test_a_long_job_proves_itself_anew_with_the_token_that_is_there_then(t
     await asyncio.to_thread(acme.close)
 
 
-async def test_a_token_that_is_away_for_a_while_ends_nothing(there: Federated, hurry: None) -> None:
+async def test_a_token_that_is_away_for_a_while_ends_nothing(there: Federated, hasty: None) -> None:
     # given a job whose token is gone
     there.project()
     acme = await held(there)
@@ -116,7 +116,7 @@ async def test_a_job_that_was_revoked_has_lost_its_access_for_good(there: Federa
     assert ended.value.code == "workload_revoked"
 
 
-async def test_a_trust_that_is_revoked_ends_the_job_that_stands_on_it(there: Federated, hurry: None) -> None:
+async def test_a_trust_that_is_revoked_ends_the_job_that_stands_on_it(there: Federated, hasty: None) -> None:
     # given a job that works under a trust in its cluster
     there.project()
     acme = await held(there)
@@ -136,7 +136,7 @@ async def test_a_trust_that_is_revoked_ends_the_job_that_stands_on_it(there: Fed
     await asyncio.to_thread(acme.close)
 
 
-async def test_a_trust_that_takes_anothers_place_lets_a_running_job_go_on(there: Federated, hurry: None) -> None:
+async def test_a_trust_that_takes_anothers_place_lets_a_running_job_go_on(there: Federated, hasty: None) -> None:
     # given a job that works, and a second trust that takes the same tokens
     there.project()
     acme = await held(there)

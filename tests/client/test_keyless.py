@@ -17,12 +17,12 @@ from broker.client.errors import AccessEnded, CallFailed
 from broker.client.identity import Identity, IdentityUnusable, from_environment, generate, read
 from broker.client.platform.kept import InVariable
 from broker.formats.assertion import ASSERTION_TYPE
-from tests.client.platforms import BROKER, CANARY, WORKLOAD, Platform, refused, serving, token, told
+from tests.client.platforms import BROKER, CANARY, WORKLOAD, TokenService, refused, serving, token, told
 from tests.support.processes import free_port
 
 
 @pytest.fixture
-def platform() -> Iterator[Platform]:
+def platform() -> Iterator[TokenService]:
     with serving() as made:
         yield made
 
@@ -33,7 +33,7 @@ def keyless(path: Path, source: Any, broker: str = BROKER, **members: Any) -> Pa
     return path
 
 
-def test_a_token_is_exchanged_as_the_jobs_whose_id_is_sent(platform: Platform, tmp_path: Path) -> None:
+def test_a_token_is_exchanged_as_the_jobs_whose_id_is_sent(platform: TokenService, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(token(platform.url))
     file = keyless(tmp_path / "job.json", {"file": str(tmp_path / "token")}, platform.url)
     with Client(read_identity(file)) as client:
@@ -48,7 +48,7 @@ def test_a_token_is_exchanged_as_the_jobs_whose_id_is_sent(platform: Platform, t
     ]
 
 
-def test_a_token_that_was_exchanged_for_another_one_meanwhile_is_read_anew(platform: Platform, tmp_path: Path) -> None:
+def test_a_token_that_was_replaced_meanwhile_is_read_anew(platform: TokenService, tmp_path: Path) -> None:
     # given a broker whose access tokens are over at once
     platform.gives("/oauth/token", lambda _asked: told({"access_token": "a", "token_type": "Bearer", "expires_in": 0}))
     (tmp_path / "token").write_text(token(platform.url, n=1))
@@ -74,7 +74,7 @@ def test_the_token_is_for_the_address_that_is_called_or_for_the_files_audience(t
 
 
 def test_a_token_for_the_broker_goes_nowhere_else_whoever_changes_the_address(
-    platform: Platform, tmp_path: Path
+    platform: TokenService, tmp_path: Path
 ) -> None:
     # given a job whose BROKER_URL somebody has changed to a place of theirs
     (tmp_path / "token").write_text(token(BROKER))
@@ -93,7 +93,7 @@ def test_a_token_for_the_broker_goes_nowhere_else_whoever_changes_the_address(
     [("wrong_audience", 401, False), ("token_used", 401, False), ("invalid_client", 401, False)],
 )
 def test_what_the_broker_says_is_told_with_its_code(
-    platform: Platform, tmp_path: Path, code: str, status: int, transient: bool
+    platform: TokenService, tmp_path: Path, code: str, status: int, transient: bool
 ) -> None:
     platform.gives("/oauth/token", refused(code, status))
     (tmp_path / "token").write_text(token(platform.url))
@@ -105,7 +105,7 @@ def test_what_the_broker_says_is_told_with_its_code(
 
 
 def test_a_revoked_job_has_lost_its_access_and_an_issuer_that_is_away_is_tried_again(
-    platform: Platform, tmp_path: Path
+    platform: TokenService, tmp_path: Path
 ) -> None:
     (tmp_path / "token").write_text(token(platform.url))
     file = keyless(tmp_path / "job.json", {"file": str(tmp_path / "token")}, platform.url)
@@ -127,7 +127,7 @@ def test_nothing_of_a_job_without_a_key_shows_its_token(tmp_path: Path) -> None:
         assert CANARY not in f"{who!r} {who} {who.source!r}"
 
 
-def test_no_log_has_a_platforms_token(platform: Platform, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_log_has_a_platforms_token(platform: TokenService, caplog: pytest.LogCaptureFixture) -> None:
     # given a program that logs all that its libraries say
     caplog.set_level(logging.DEBUG)
     platform.gives("/github", lambda asked: told({"value": token(asked.query["audience"])}))
@@ -188,7 +188,7 @@ def test_what_is_not_named_is_asked_for(environment: dict[str, str], options: di
         identity(environment=environment, **options)
 
 
-def test_a_program_says_that_its_platform_proves_it(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_says_that_its_platform_proves_it(platform: TokenService, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEPLOY", token(platform.url))
     with Client.ambient(WORKLOAD, broker=platform.url, token_from="env:DEPLOY") as client:
         assert client.token()

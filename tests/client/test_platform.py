@@ -18,7 +18,7 @@ from broker.client.platform.kept import InFile, InSpiffeFile, InVariable
 from broker.client.platform.named import parsed, source
 from broker.client.platform.source import TOKEN_MAX
 from broker.formats.identity_file import Unreadable
-from tests.client.platforms import BROKER, CANARY, Answer, Asked, Platform, serving, token, told
+from tests.client.platforms import BROKER, CANARY, Question, ServiceAnswer, TokenService, serving, token, told
 from tests.support.processes import free_port
 
 METADATA = "/computeMetadata/v1/instance/service-accounts/default/identity"
@@ -26,18 +26,18 @@ IMDS = "/metadata/identity/oauth2/token"
 
 
 @pytest.fixture
-def platform() -> Iterator[Platform]:
+def platform() -> Iterator[TokenService]:
     with serving() as made:
         yield made
 
 
-def github(platform: Platform, query: str = "?api-version=2.0") -> OfGitHub:
+def github(platform: TokenService, query: str = "?api-version=2.0") -> OfGitHub:
     return OfGitHub(
         {"ACTIONS_ID_TOKEN_REQUEST_URL": f"{platform.url}/github{query}", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": CANARY}
     )
 
 
-def google(platform: Platform) -> OfGoogle:
+def google(platform: TokenService) -> OfGoogle:
     return OfGoogle({"GCE_METADATA_HOST": platform.url.removeprefix("http://")})
 
 
@@ -133,7 +133,7 @@ def test_a_variable_is_read_as_it_is_now() -> None:
     assert "in the variable DEPLOY is for https://vault.example" in str(failing(one))
 
 
-def test_github_is_asked_for_each_token_with_the_audience_and_the_runners_bearer(platform: Platform) -> None:
+def test_github_is_asked_for_each_token_with_the_audience_and_the_runners_bearer(platform: TokenService) -> None:
     platform.gives("/github", lambda asked: told({"value": token(asked.query["audience"], n=len(platform.asked))}))
     audience = "https://keys.vendor.example/a b&c=d"
     first, second = github(platform).token(audience), github(platform, "").token(audience)
@@ -152,14 +152,14 @@ def test_githubs_bearer_is_sent_nowhere_in_clear() -> None:
     assert "nothing was sent" in str(failing(one))
 
 
-def test_google_is_asked_as_its_metadata_server_wants(platform: Platform) -> None:
-    platform.gives(METADATA, lambda asked: Answer(token(asked.query["audience"]).encode()))
+def test_google_is_asked_as_its_metadata_server_wants(platform: TokenService) -> None:
+    platform.gives(METADATA, lambda asked: ServiceAnswer(token(asked.query["audience"]).encode()))
     assert google(platform).token(BROKER) == token()
     assert platform.asked[0].query == {"audience": BROKER, "format": "full"}
     assert platform.asked[0].headers["metadata-flavor"] == "Google"
 
 
-def test_azures_machine_and_app_service_are_asked_each_in_its_way(platform: Platform) -> None:
+def test_azures_machine_and_app_service_are_asked_each_in_its_way(platform: TokenService) -> None:
     # given a token of version 2, whose audience is the app registration's other id
     given = token("22222222-2222-2222-2222-222222222222")
     platform.gives(IMDS, lambda _asked: told({"access_token": given}))
@@ -184,9 +184,9 @@ def test_app_services_secret_is_sent_nowhere_else_in_clear(url: str) -> None:
 
 
 @pytest.mark.parametrize("status", [301, 307, 400, 401, 403, 404])
-def test_a_platform_that_says_no_is_asked_once_and_its_mend_is_told(platform: Platform, status: int) -> None:
+def test_a_platform_that_says_no_is_asked_once_and_its_mend_is_told(platform: TokenService, status: int) -> None:
     elsewhere = {"location": f"{platform.url}/elsewhere"}
-    platform.gives("/github", lambda _asked: Answer(CANARY.encode(), status, elsewhere))
+    platform.gives("/github", lambda _asked: ServiceAnswer(CANARY.encode(), status, elsewhere))
     failed = failing(github(platform))
     assert failed.code == "no_platform_token"
     assert f"answered {status} and gave no token. Give the job `permissions: id-token: write`" in str(failed)
@@ -194,17 +194,21 @@ def test_a_platform_that_says_no_is_asked_once_and_its_mend_is_told(platform: Pl
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_busy_platform_is_asked_again(platform: Platform, status: int) -> None:
-    def busy(asked: Asked) -> Answer:
-        return Answer(b"", status) if len(platform.asked) < 3 else Answer(token(asked.query["audience"]).encode())
+def test_a_busy_platform_is_asked_again(platform: TokenService, status: int) -> None:
+    def busy(asked: Question) -> ServiceAnswer:
+        return (
+            ServiceAnswer(b"", status)
+            if len(platform.asked) < 3
+            else ServiceAnswer(token(asked.query["audience"]).encode())
+        )
 
     platform.gives(METADATA, busy)
     assert google(platform).token(BROKER) == token()
     assert len(platform.asked) == 3
 
 
-def test_a_platform_that_stays_away_is_worth_another_try_later(platform: Platform) -> None:
-    platform.gives(METADATA, lambda _asked: Answer(b"", 503))
+def test_a_platform_that_stays_away_is_worth_another_try_later(platform: TokenService) -> None:
+    platform.gives(METADATA, lambda _asked: ServiceAnswer(b"", 503))
     for one in (google(platform), OfGoogle({"GCE_METADATA_HOST": f"127.0.0.1:{free_port()}"})):
         failed = failing(one)
         assert failed.code == "platform_unreachable"
@@ -216,23 +220,23 @@ def test_a_platform_that_stays_away_is_worth_another_try_later(platform: Platfor
     "body",
     [b"", b"[]", b"null", b'{"value": null}', b"[" * 50_000, CANARY.encode(), f'{{"value": "{CANARY}"}}'.encode()],
 )
-def test_an_answer_without_a_token_is_refused(platform: Platform, body: bytes) -> None:
-    platform.gives("/github", lambda _asked: Answer(body))
+def test_an_answer_without_a_token_is_refused(platform: TokenService, body: bytes) -> None:
+    platform.gives("/github", lambda _asked: ServiceAnswer(body))
     assert failing(github(platform)).code == "no_platform_token"
 
 
-def test_an_answer_is_read_no_further_than_its_bound(platform: Platform) -> None:
-    platform.gives(METADATA, lambda _asked: Answer(b"a" * (1 << 20)))
+def test_an_answer_is_read_no_further_than_its_bound(platform: TokenService) -> None:
+    platform.gives(METADATA, lambda _asked: ServiceAnswer(b"a" * (1 << 20)))
     assert "more than 64 KiB, which is no token" in str(failing(google(platform)))
 
 
-def test_a_token_for_somebody_else_is_not_taken_from_an_answer(platform: Platform) -> None:
+def test_a_token_for_somebody_else_is_not_taken_from_an_answer(platform: TokenService) -> None:
     platform.gives("/github", lambda _asked: told({"value": token("https://vault.example")}))
     assert "in GitHub's answer is for https://vault.example" in str(failing(github(platform)))
 
 
-def test_the_environments_proxies_see_no_question(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
-    platform.gives(METADATA, lambda asked: Answer(token(asked.query["audience"]).encode()))
+def test_the_environments_proxies_see_no_question(platform: TokenService, monkeypatch: pytest.MonkeyPatch) -> None:
+    platform.gives(METADATA, lambda asked: ServiceAnswer(token(asked.query["audience"]).encode()))
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY", "https_proxy"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
     assert google(platform).token(BROKER) == token()

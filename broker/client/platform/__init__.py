@@ -1,4 +1,4 @@
 """Where a job's platform has a token that says who the job is.
 
-A source is asked anew for each exchange.  Kubernetes rewrites its files, and some platforms' tokens are good once.
+A source is asked again for each exchange.  Kubernetes rewrites its files, and some platforms' tokens are good once.
 """

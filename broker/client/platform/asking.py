@@ -26,14 +26,14 @@ _PAUSES_S: Final = (0.25, 0.75)
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Who is asked, and what to do if they say no: ``name`` begins a sentence, ``mend`` is one."""
+    """Who is asked, and what to do if they say no: ``name`` begins a sentence, ``fix`` is one."""
 
     name: str
-    mend: str
+    fix: str
 
     def refused(self, status: int) -> CallFailed:
         """The error if the answer is none."""
-        return no_token(f"{self.name} answered {status} and gave no token. {self.mend}")
+        return no_token(f"{self.name} answered {status} and gave no token. {self.fix}")
 
 
 def text(url: str, headers: Mapping[str, str], place: Place) -> str:
@@ -56,7 +56,7 @@ def text(url: str, headers: Mapping[str, str], place: Place) -> str:
         if pause is not None:
             time.sleep(pause)
     raise CallFailed(
-        f"{place.name} was asked for a token three times, and {trouble}. {place.mend}", code="platform_unreachable"
+        f"{place.name} was asked for a token three times, and {trouble}. {place.fix}", code="platform_unreachable"
     )
 
 
@@ -68,7 +68,7 @@ def member(url: str, headers: Mapping[str, str], place: Place, name: str) -> str
         found = None
     value = found.get(name) if isinstance(found, dict) else None
     if not isinstance(value, str):
-        raise no_token(f"{place.name} answered without a token. {place.mend}")
+        raise no_token(f"{place.name} answered without a token. {place.fix}")
     return value
 
 

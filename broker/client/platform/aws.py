@@ -1,4 +1,7 @@
-"""AWS: the Security Token Service signs who the role is, for somebody outside (outbound identity federation)."""
+"""AWS: the Security Token Service signs for somebody outside who the job's role is.
+
+AWS calls that outbound identity federation.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from broker.client.platform.source import addressed, jwt, no_token
 
 _TIMEOUT_S: Final = 5
 _INSTALL: Final = "Install it beside this program: pip install --upgrade boto3"
-_MENDS: Final = {
+_FIXES: Final = {
     "NoRegionError": "Nobody says which region's token service to ask: set AWS_REGION, or name it: aws:eu-west-1.",
     "NoCredentialsError": "AWS is asked as the job's role, and there is none here: give the job one.",
 }
@@ -62,8 +65,8 @@ def _told(error: Exception) -> CallFailed:
     kind = type(error).__name__
     answer = getattr(error, "response", {})
     said = str(answer.get("Error", {}).get("Code") or kind) if isinstance(answer, dict) else kind
-    if kind in _MENDS:
-        return no_token(_MENDS[kind])
+    if kind in _FIXES:
+        return no_token(_FIXES[kind])
     if kind in _ASKED_IN_VAIN:
         return CallFailed(f"AWS's token service gave no answer ({kind}).", code="platform_unreachable")
     return no_token(

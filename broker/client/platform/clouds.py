@@ -1,4 +1,7 @@
-"""Google's and Azure's machines: their metadata service makes a token of the role that the machine has."""
+"""Google's and Azure's machines, whose metadata service makes tokens.
+
+They are of the role that the machine has.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ class OfGoogle:
 
 @dataclass(frozen=True, slots=True)
 class OfAzure:
-    """The metadata service of a virtual machine, or the one that App Service names to its programs.
+    """The metadata service of a virtual machine, or the one that App Service names.
 
     A token of version 2 names its audience by another id than the one that was asked for.  So only the broker compares.
     """

@@ -41,13 +41,13 @@ class _Platform:
 
     name: str
     told_by: str
-    mend: str
+    fix: str
 
 
 def _platforms(audience: str) -> tuple[_Platform, ...]:
     ours = variables.ID_TOKEN
     return (
-        _Platform("GitHub Actions", "GITHUB_ACTIONS", github.MEND),
+        _Platform("GitHub Actions", "GITHUB_ACTIONS", github.FIX),
         _Platform("GitLab", "GITLAB_CI", f"Give the job `id_tokens: {{{ours}: {{aud: {audience}}}}}`."),
         _Platform(
             "CircleCI",
@@ -90,7 +90,7 @@ def found(environment: Mapping[str, str], audience: str, root: Path = Path("/"))
     platforms = _platforms(audience)
     here = next((one for one in platforms if environment.get(one.told_by)), None)
     if here is not None:
-        raise no_token(f"This runs on {here.name}, which gave it no token for the broker. {here.mend}")
+        raise no_token(f"This runs on {here.name}, which gave it no token for the broker. {here.fix}")
     if source := _cloud(environment, root):
         return source
     raise no_token(_nothing(platforms))
@@ -131,7 +131,7 @@ def _says(root: Path, file: str) -> str:
 def _nothing(platforms: tuple[_Platform, ...]) -> str:
     looked = [variables.ID_TOKEN, github.URL, *_TERRAFORM, *_CIRCLECI, f"/{PROJECTED}", clouds.ENDPOINT]
     looked += [*_CLOUD_RUN, *_AWS, "the firmware's name of a cloud"]
-    lines = [f"{one.name}: {one.mend}" for one in platforms]
+    lines = [f"{one.name}: {one.fix}" for one in platforms]
     lines += [
         "Google Cloud, Azure, AWS: name the source: --token-from gcp, azure or aws.",
         "SPIFFE: --token-from spiffe-file:PATH of what spiffe-helper writes.",

@@ -1,4 +1,4 @@
-"""GitHub Actions (Forgejo and Gitea alike): the runner's service makes a token for each request."""
+"""GitHub Actions, and Forgejo and Gitea alike: a service makes a token for each request."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from broker.client.platform.source import addressed, jwt, no_token
 
 URL: Final = "ACTIONS_ID_TOKEN_REQUEST_URL"
 BEARER: Final = "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
-MEND: Final = "Give the job `permissions: id-token: write`."
-_PLACE: Final = Place("GitHub's token service", MEND)
+FIX: Final = "Give the job `permissions: id-token: write`."
+_PLACE: Final = Place("GitHub's token service", FIX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class OfGitHub:
         """A token that was made for this request; raises CallFailed."""
         url, bearer = self.environment.get(URL, ""), self.environment.get(BEARER, "")
         if not url or not bearer:
-            raise no_token(f"{URL} and {BEARER} are not both set, so GitHub gives this job no token. {MEND}")
+            raise no_token(f"{URL} and {BEARER} are not both set, so GitHub gives this job no token. {FIX}")
         if is_in_clear(url):
             raise no_token(f"{URL} begins with http://, so the token could be read on the way; nothing was sent.")
         whole = f"{url}{'&' if '?' in url else '?'}audience={quote(audience, safe='')}"

@@ -24,7 +24,10 @@ def parsed(text: str) -> TokenSource:
 
 
 def source(named: TokenSource, environment: Mapping[str, str] | None = None) -> Source:
-    """The source of that name; it reads ``environment``, by default the process's own, at each exchange."""
+    """The source of that name.
+
+    It reads ``environment`` at each exchange; left out, the process's own.
+    """
     given = os.environ if environment is None else environment
     match named.kind:
         case "file":
