@@ -18,7 +18,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 _ROOT = Path(__file__).resolve().parents[1]
 _CLIENT = _ROOT / "broker/client"
-_FROM, _TO = "broker.client", "keybroker"
+_TO = "keybroker"
 # `broker.client.errors` is `keybroker.errors`, and `broker.formats.ids` is `keybroker.formats.ids`.
 _NAMES = [(re.compile(r"\bbroker\.client\b"), _TO), (re.compile(r"\bbroker\.(?=(?:base|formats)\b)"), f"{_TO}.")]
 
@@ -49,7 +49,8 @@ class Sources(BuildHookInterface[Any]):
 
 def _needed() -> list[str]:
     """Every module of the client, and of ours what these import, also lazily and for type checkers."""
-    waiting = [_FROM, *(f"{_FROM}.{path.stem}" for path in _CLIENT.glob("*.py") if path.stem != "__init__")]
+    modules = (".".join(path.relative_to(_ROOT).with_suffix("").parts) for path in _CLIENT.rglob("*.py"))
+    waiting = [module.removesuffix(".__init__") for module in modules]
     found = set[str]()
     while waiting:
         name = waiting.pop()

@@ -16,6 +16,7 @@ from broker.cli import TABLE, build
 from broker.cli.completing import VALUES
 from broker.credentials.lifecycle import State
 from broker.credentials.rotation_lifecycle import RotationState
+from broker.formats.identity_file import SOURCES, Detail
 from broker.grants.shown import GrantState
 from broker.identity.principal import Role
 from broker.leases.attention import Selection
@@ -85,6 +86,10 @@ def parameters() -> Iterator[tuple[str, Any]]:
 )
 def test_the_words_are_those_that_the_broker_knows(name: str, known: Iterable[StrEnum]) -> None:
     assert sorted(VALUES[name]({}, "")) == sorted(one.value for one in known)
+
+
+def test_the_sources_of_tokens_that_need_no_more_than_their_name_are_offered() -> None:
+    assert set(VALUES["--token-from"]({}, "")) == {kind for kind, of in SOURCES.items() if of is not Detail.NEEDED}
 
 
 def test_every_value_is_offered_or_free() -> None:

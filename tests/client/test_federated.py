@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from broker.client import client as clients
 from broker.client.client import Client
 from broker.client.errors import AccessEnded, CallFailed
 from broker.client.identity import read
+from broker.client.keyless import KeylessIdentity
+from broker.client.platform.source import no_token
 from broker.client.upstream import Upstream
 from tests.client.federated import RAPTOR, Federated, federated
 from tests.client.test_renewal import Hurry, hurry
@@ -40,8 +43,8 @@ def name(token: str) -> str:
     return hashlib.sha256(token.rpartition(".")[0].encode()).hexdigest()
 
 
-async def held(there: Federated) -> Upstream:
-    there.clients.append(Client(read(there.identity)))
+async def held(there: Federated, who: KeylessIdentity | None = None) -> Upstream:
+    there.clients.append(Client(who or read(there.identity)))
     return await asyncio.to_thread(there.clients[-1].upstream, "acme", RAPTOR, ttl=600)
 
 
@@ -67,15 +70,33 @@ async def test_a_long_job_proves_itself_anew_with_the_token_that_is_there_then(t
     await asyncio.to_thread(acme.close)
 
 
-async def test_a_token_that_is_away_for_a_while_ends_nothing(there: Federated, hasty: None) -> None:
-    # given a job whose token is gone
-    there.project()
-    acme = await held(there)
-    there.file.unlink()
-    before = len(await there.tokens_issued())
+@dataclass
+class Moody:
+    """A platform that gives tokens when it likes."""
+
+    there: Federated
+    gives: bool = True
+    refused: int = 0
+    withheld: frozenset[str] = frozenset()
+
+    def token(self, audience: str) -> str:
+        """The pod's."""
+        if not self.gives:
+            self.refused += 1
+            raise no_token("Not now.")
+        return self.there.platform.pod_token(aud=[audience])
+
+
+async def test_a_platform_that_gives_no_token_for_a_while_ends_nothing(there: Federated, hasty: None) -> None:
+    # given a job whose platform says no, again and again
+    source = Moody(there)
+    acme = await held(there, KeylessIdentity(there.url, there.workload, source))
+    source.gives = False
+    await eventually(lambda: source.refused > 2)
     assert await called(acme) == 200, "its lease lasts"
-    # when there is one again
-    there.project()
+    # when it gives tokens again
+    before = len(await there.tokens_issued())
+    source.gives = True
 
     async def goes_on() -> bool:
         return len(await there.tokens_issued()) > before + 2
@@ -148,3 +169,13 @@ async def test_a_trust_that_takes_anothers_place_lets_a_running_job_go_on(there:
     await eventually(lambda: acme.headers() != first)
     assert await called(acme) == 200
     await asyncio.to_thread(acme.close)
+
+
+async def test_an_access_token_under_a_trust_that_is_over_is_replaced_by_one_under_another(there: Federated) -> None:
+    there.project()
+    with Client(read(there.identity)) as client:
+        first = await asyncio.to_thread(client.token)
+        await there.platform.trust(there.workload)
+        await there.revoke(there.trusts[CLUSTER])
+        assert await asyncio.to_thread(client.leases) == []
+        assert await asyncio.to_thread(client.token) != first

@@ -78,7 +78,7 @@ def test_a_clouds_machine_says_so_itself(tmp_path: Path, kind: str) -> None:
         ("KUBERNETES_SERVICE_HOST", "Kubernetes", "audience: https://keys.vendor.example, expirationSeconds: 3600"),
     ],
 )
-def test_a_platform_that_gave_no_token_is_named_with_its_mend_and_its_owners_cloud_is_not_asked(
+def test_a_platform_that_gave_no_token_is_named_with_its_fix_and_its_owners_cloud_is_not_asked(
     tmp_path: Path, told_by: str, platform: str, mend: str
 ) -> None:
     # given a CI's or cluster's machine, which is a cloud's, and is somebody else's there

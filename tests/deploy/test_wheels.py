@@ -49,7 +49,8 @@ def test_both_wheels_installed_together_share_no_file(client_wheel: Path, tmp_pa
 
 def test_the_jobs_side_holds_every_module_of_the_client_and_none_of_the_server(client_wheel: Path) -> None:
     alone = files(client_wheel)
-    client = {f"keybroker/{path.name}" for path in (ROOT / "broker/client").glob("*.py")}
+    here = ROOT / "broker/client"
+    client = {f"keybroker/{path.relative_to(here)}" for path in here.rglob("*.py")}
     assert client <= alone
     assert {"keybroker/py.typed", "keybroker/LICENSE"} <= alone
     others = {name for name in alone - client if name.endswith(".py")}

@@ -89,11 +89,12 @@ def reached(roots: Iterable[str]) -> Iterator[Path]:
 
 
 def test_the_jobs_side_needs_what_it_declares_alone() -> None:
-    client = [f"broker.client.{source.stem}" for source in (ROOT / "broker/client").glob("*.py")]
+    sources = (ROOT / "broker/client").rglob("*.py")
+    client = [".".join(source.relative_to(ROOT).with_suffix("").parts) for source in sources]
     commands = [entry.module for entry in TABLE.values() if not entry.server]
-    sources = list(reached(["broker.__main__", "broker.client", *client, *commands]))
-    assert len(sources) > 40
-    assert undeclared(sources, names(JOBS_SIDE), lazily=False) == set()
+    found = list(reached(["broker.__main__", "broker.client", *client, *commands]))
+    assert len(found) > 40
+    assert undeclared(found, names(JOBS_SIDE), lazily=False) == set()
 
 
 @pytest.mark.parametrize(
