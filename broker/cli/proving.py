@@ -108,12 +108,8 @@ class Job:
             fail(f"{file}: has a private key, which proves who the job is: leave the file out, or --ambient.")
         if self.workload and self.workload != found.client_id:
             fail(f"{file}: is another job's than --workload or {variables.WORKLOAD}: leave one of them out.")
-        if not self.token_from:
-            return replace(found, audience=self.audience or found.audience)
-        made = ambience.identity(
-            broker=found.broker, workload=found.client_id, token_from=self.token_from, audience=self.audience
-        )
-        return replace(found, source=made.source, audience=self.audience or found.audience)
+        source = ambience.source_named(self.token_from) if self.token_from else found.source
+        return replace(found, source=source, audience=self.audience or found.audience)
 
 
 def proves_itself(command: Callable[..., None]) -> Callable[..., None]:

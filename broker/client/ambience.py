@@ -13,7 +13,8 @@ from broker.base import variables
 from broker.client.identity import IdentityUnusable
 from broker.client.keyless import KeylessIdentity
 from broker.client.platform import finding, named
-from broker.formats.identity_file import TokenSource, Unreadable, is_address, is_audience
+from broker.client.platform.source import Source
+from broker.formats.identity_file import Unreadable, is_address, is_audience
 
 _WORKLOAD = re.compile("wkl_[0-9a-f]{32}")
 
@@ -53,12 +54,13 @@ def identity(
         )
     if audience and not is_audience(audience):
         raise IdentityUnusable("--audience: is to be a text of at most 512 ASCII characters.")
-    found = _named(token_from) if token_from else finding.found(given, where)
-    return KeylessIdentity(where, who, named.source(found, given), audience, of_file=False)
+    source = source_named(token_from, given) if token_from else named.source(finding.found(given, where), given)
+    return KeylessIdentity(where, who, source, audience, of_file=False)
 
 
-def _named(text: str) -> TokenSource:
+def source_named(text: str, environment: Mapping[str, str] | None = None) -> Source:
+    """The source that ``--token-from`` names; raises IdentityUnusable if that is none."""
     try:
-        return named.parsed(text)
+        return named.source(named.parsed(text), environment)
     except Unreadable as error:
         raise IdentityUnusable(f"--token-from: {error}.") from None

@@ -81,7 +81,7 @@ def _content(path: str) -> str:
     """The text of a file, if it is no longer than a token may be."""
     try:
         # A pipe that nobody writes to would be waited for without an end.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise no_token(f"{path} is not a file; name the one that has the platform's token.")
