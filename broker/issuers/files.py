@@ -212,14 +212,41 @@ def _read(directory: Path) -> tuple[dict[Path, IssuerFile], list[str]]:
     return found, wrong
 
 
+def check(file: Path) -> IssuerFile:
+    """One file, beside those that come with the broker; raises IssuersUnusable."""
+    return _checked(file, parse(file))
+
+
+def draft(text: str, file: Path) -> IssuerFile:
+    """What is to be written to ``file``, checked as :func:`check` does; raises IssuersUnusable."""
+    return _checked(file, _understood(text, file))
+
+
+def _checked(file: Path, one: IssuerFile | list[str]) -> IssuerFile:
+    if isinstance(one, IssuerFile):
+        bundled, _ = _read(_BUNDLED)
+        wrong = [f"{file}: {fault}" for fault in _against(one, bundled.values(), ())]
+        if not wrong:
+            return one
+    else:
+        wrong = one
+    raise IssuersUnusable("\n".join(wrong))
+
+
 def parse(file: Path) -> IssuerFile | list[str]:
     """One file, or all that is wrong with it: the file, the field and the fix, a line each."""
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
-        one = IssuerFile.model_validate(_beside(document, file.parent))
+        return _understood(file.read_text(encoding="utf-8"), file)
     except OSError as error:
         return [f"{file}: {error.strerror}; name a file that can be read"]
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        return [f"{file}: is not TOML: {error}"]
+
+
+def _understood(text: str, file: Path) -> IssuerFile | list[str]:
+    try:
+        one = IssuerFile.model_validate(_beside(tomllib.loads(text), file.parent))
+    except tomllib.TOMLDecodeError as error:
         return [f"{file}: is not TOML: {error}"]
     except ValidationError as error:
         return [f"{file}: {': '.join(map(str, item['loc'])) or 'file'}: {wording(item)}" for item in error.errors()]

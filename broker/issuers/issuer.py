@@ -108,6 +108,10 @@ class Issuer:
         """What the issuer says of itself; raises IssuerUnreachable."""
         return (await self._usable()).metadata
 
+    async def ask(self) -> Published:
+        """Its keys as it tells them now, whatever is kept, which stays; raises NotHad."""
+        return (await self._documents(self._clock())).published
+
     async def candidates(self, kid: object, algorithm: str) -> Sequence[Key]:
         """The keys that could have signed; none if the issuer has none such.
 

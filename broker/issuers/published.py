@@ -60,6 +60,11 @@ class Published:
     dropped: Mapping[str, int]
 
     @property
+    def names(self) -> Sequence[str]:
+        """What the keys are called, empty for one that isn't."""
+        return [key.kid for key in self.keys]
+
+    @property
     def digest(self) -> str:
         """A short name of the keys, in whatever order they are."""
         prints = sorted(f"{key.kid} {key.public.thumbprint()}" for key in self.keys)

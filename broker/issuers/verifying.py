@@ -94,15 +94,25 @@ def form(token: str, expected: Expected) -> Unverified:
 
 def check(token: str, found: Unverified, keys: Iterable[Key], expected: Expected, now: Millis) -> Mapping[str, Any]:
     """The claims of a token whose form is right; raises NotTaken.  Pure."""
+    check_signature(token, found, keys)
+    check_audience(found, expected)
+    check_times(found.claims, expected, now)
+    return found.claims
+
+
+def check_signature(token: str, found: Unverified, keys: Iterable[Key]) -> None:
+    """Check that one of these keys signed; raises NotTaken."""
     algorithm = str(found.header["alg"])
     if not (candidates := list(keys)):
         raise NotTaken("key_unknown")
     if not any(_signed(token, key, algorithm) for key in candidates):
         raise NotTaken("bad_signature")
+
+
+def check_audience(found: Unverified, expected: Expected) -> None:
+    """Check that a token is for one audience alone, the right one; raises NotTaken."""
     if found.claims.get("aud") not in (expected.audience, [expected.audience]):
         raise NotTaken("wrong_audience")
-    _check_times(found.claims, expected, now)
-    return found.claims
 
 
 def _signed(token: str, key: Key, algorithm: str) -> bool:
@@ -116,7 +126,8 @@ def _signed(token: str, key: Key, algorithm: str) -> bool:
     return True
 
 
-def _check_times(claims: Mapping[str, Any], expected: Expected, now: Millis) -> None:
+def check_times(claims: Mapping[str, Any], expected: Expected, now: Millis) -> None:
+    """Check that a token is in force, and for no longer than it may be; raises NotTaken."""
     present = now / 1000
     expires = seconds(claims.get("exp"))
     issued = seconds(claims.get("iat")) if "iat" in claims or expected.dated else present

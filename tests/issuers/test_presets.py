@@ -66,6 +66,16 @@ def test_a_rule_is_proposed_from_a_token_that_fits_it(shape: Shape) -> None:
     assert preset.mismatch(proposed, shape.claims) is None
 
 
+def test_what_can_be_made_again_is_proposed_with_what_tells_it_from_the_one_before() -> None:
+    cluster, gitlab = BY_PRESET["kubernetes"].claims, BY_PRESET["gitlab"].claims
+    assert PRESETS["kubernetes"].proposed(cluster)["serviceaccount_uid"] == (UID,)
+    without = changed(cluster, "kubernetes.io>serviceaccount>uid")
+    assert set(PRESETS["kubernetes"].proposed(without)) == {"namespace", "serviceaccount"}
+    assert set(PRESETS["gitlab"].proposed(gitlab)) == {"project_id", "namespace_id", "environment"}
+    branch = PRESETS["gitlab"].proposed(changed(gitlab, "environment"))
+    assert (branch["ref"], branch["ref_type"]) == (("main",), ("branch",))
+
+
 @pytest.mark.parametrize(
     ("preset", "path", "value", "code"),
     [

@@ -109,6 +109,7 @@ GITLAB: Final = Preset(
     identity=frozenset({"project_id", "namespace_id"}),
     audience="`id_tokens: …: aud:` in .gitlab-ci.yml",
     refuses=_gitlab,
+    beside={"ref": "ref_type"},
 )
 TERRAFORM: Final = Preset(
     "hcp-terraform",

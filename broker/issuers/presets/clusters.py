@@ -60,6 +60,7 @@ KUBERNETES: Final = Preset(
     lifetime_s=86_400,
     audience="a projected volume with that `audience`, and `expirationSeconds: 3600`",
     refuses=_pods,
+    beside={"serviceaccount": "serviceaccount_uid"},
 )
 SPIFFE: Final = Preset(
     "spiffe",

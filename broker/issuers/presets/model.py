@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
@@ -134,6 +134,7 @@ class Preset:
         algorithms: what it signs with, unless an issuer's file says otherwise.
         audience: how a job asks the platform for a token for an audience.
         refuses: the platform's own refusals, by a token's claims and what a rule binds.
+        beside: names with those that are proposed with them: without the second, the first can come to mean another.
     """
 
     id: str
@@ -147,6 +148,7 @@ class Preset:
     algorithms: tuple[str, ...] = ("RS256",)
     audience: str = ""
     refuses: Callable[[Claims, frozenset[str]], Unfit | None] = nothing
+    beside: Mapping[str, str] = field(default_factory=dict)
 
     def claim(self, name: str) -> Claim | None:
         """The claim of a short name."""
@@ -180,8 +182,7 @@ class Preset:
         What the rule expects is left out of the text: it goes to whoever brought the token.
         """
         for name in sorted(rule, key=lambda name: (name not in self.identity, name)):
-            claim = self.claim(name)
-            shown = claim.shown(claims) if claim else ()
+            claim, shown = self.claim(name), self._shown(name, claims)
             if claim is None or not shown:
                 return Unfit("claim_missing", f"The token has no {name}, or not as {self.title} writes it.", name)
             if not any(claim.fits(wanted, value) for wanted in rule[name] for value in shown):
@@ -191,12 +192,16 @@ class Preset:
     def proposed(self, claims: Claims) -> Rule:
         """A rule for just this token's bearer.
 
-        It has of each group that has to be bound what the token has.
+        It has of each group that has to be bound what the token has.  Where that is nothing, it isn't enough.
         """
         found: dict[str, Sequence[str]] = {}
         for group in self.required:
-            for claim in filter(None, map(self.claim, group)):
-                if shown := claim.shown(claims):
-                    found[claim.name] = shown[:1]
-                    break
+            name = next((one for one in group if self._shown(one, claims)), "")
+            for each in filter(None, (name, self.beside.get(name))):
+                if shown := self._shown(each, claims):
+                    found[each] = shown[:1]
         return found
+
+    def _shown(self, name: str, claims: Claims) -> Sequence[str]:
+        claim = self.claim(name)
+        return claim.shown(claims) if claim else ()
