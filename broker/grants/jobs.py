@@ -94,15 +94,15 @@ async def end(
 class SeesKeys(Conflict):
     """The job may see keys, as a second person approved.
 
-    Whoever gives it a key pair could see them.
+    Whoever gives it a key pair, or a trust, could see them.
     """
 
     code = "job_sees_keys"
 
     def __init__(self) -> None:
         super().__init__(
-            "This job holds a grant to see keys, which whoever made the new key pair could use. Let the job itself "
-            "replace its key (`broker workload rotate-key --identity FILE`), or end that grant first."
+            "This job holds a grant to see keys, which whoever made the new key pair or the trust could use. Let the "
+            "job itself replace its key (`broker workload rotate-key --identity FILE`), or end that grant first."
         )
 
 
@@ -126,13 +126,24 @@ async def rotate_key(
     row = await find(session, by, reference, now=now)
     await session.refresh(row, with_for_update=True)
     await workloads.add_key(session, actor, row, jwk, overlap_s=overlap_s, now=now)
+    await insist_that_nobody_gains_sight(session, by, row, now=now)
+    return row
+
+
+async def insist_that_nobody_gains_sight(session: AsyncSession, by: Account, row: WorkloadRow, *, now: Millis) -> None:
+    """Refuse a further way for a job to prove itself if whoever made that could see keys by it.
+
+    It is called in the transaction that makes it, and afterwards.
+
+    Raises:
+        SeesKeys: the job holds a grant to see keys. And as :func:`find`.
+    """
     # A grant raises its job's epoch: one that is given meanwhile is committed before this, and seen, or after it.
     await raise_epoch(session, row.id)
     await _refuse_beyond(session, by, row, now)
     held = await session.scalars(select(GrantRow).where(GrantRow.workload_id == row.id, *_standing(now)))
     if any(grant.needs_approval and grant.approved_by is not None for grant in held):
         raise SeesKeys
-    return row
 
 
 async def _refuse_beyond(session: AsyncSession, by: Account, row: WorkloadRow, now: Millis) -> None:

@@ -1,6 +1,6 @@
 """Jobs: register their public keys, end them.
 
-The private key is made and stays on the job's side.
+The private key is made and stays on the job's side.  A keyless job has none.
 """
 
 from __future__ import annotations
@@ -41,11 +41,12 @@ async def create(
     name: str,
     jwks: dict[str, Any] | None,
     secret_hash_key: bytes | None,
+    keyless: bool = False,
     now: Millis,
 ) -> tuple[WorkloadRow, str | None]:
-    """Register a job under public keys, or with a development client secret.
+    """Register a job: under public keys, with a development client secret, or without a key.
 
-    There is a secret if ``secret_hash_key`` is given.
+    There is a secret if ``secret_hash_key`` is given.  A ``keyless`` job proves itself by what its trusts say.
 
     Returns:
         The row, and the client secret if one was made: shown this once.
@@ -53,8 +54,8 @@ async def create(
     Raises:
         Invalid: the key set is not usable, or the name has the form of an id. Conflict: the name is taken.
     """
-    if (jwks is None) == (secret_hash_key is None):
-        raise Invalid("jwks: register public keys, or ask for a development client secret, not both and not neither.")
+    if [jwks is not None, secret_hash_key is not None, keyless].count(True) != 1:
+        raise Invalid("jwks: register public keys, ask for a development client secret, or say keyless: one of these.")
     if ids.is_like_an_id(name):
         raise Invalid("name: has the form of an id; choose another.")
     taken = select(WorkloadRow.id).where(WorkloadRow.name == name, WorkloadRow.state == Validity.ACTIVE)

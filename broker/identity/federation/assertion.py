@@ -98,10 +98,10 @@ async def verified(token: str, issuer: IssuerFile, keys: Issuer, audience: str, 
     try:
         return await verifying.verified(token, keys, wanted, now)
     except NotTaken as refused:
-        raise NotProved(refused.code, _mend(refused.code, issuer, wanted, peek(token, OTHERS).claims, now)) from None
+        raise NotProved(refused.code, mend(refused.code, issuer, wanted, peek(token, OTHERS).claims, now)) from None
 
 
-def _mend(code: str, issuer: IssuerFile, wanted: Expected, claims: Mapping[str, Any], now: Millis) -> str:
+def mend(code: str, issuer: IssuerFile, wanted: Expected, claims: Mapping[str, Any], now: Millis) -> str:
     """What is told of a token whose signature held; empty for the rest."""
     present = now / 1000
     match code:
@@ -134,7 +134,7 @@ def taken(
     refusals: list[Unfit] = []
     for trust in trusts:
         found = issuer.kind.mismatch(trust.claims, claims)
-        if found is None and not _comes_from(trust, address):
+        if found is None and not comes_from(trust, address):
             found = Unfit("address_refused", f"No trust takes tokens from {address}.", "")
         if found is None:
             return _proof(issuer, trust, claims, token, now)
@@ -144,7 +144,8 @@ def taken(
     raise NotProved(nearest.code, nearest.text if known else "")
 
 
-def _comes_from(trust: TrustRow, address: str) -> bool:
+def comes_from(trust: TrustRow, address: str) -> bool:
+    """Whether a trust takes tokens from there."""
     if not trust.networks:
         return True
     try:
@@ -160,10 +161,15 @@ def _proof(issuer: IssuerFile, trust: TrustRow, claims: Claims, token: str, now:
     if expires - now / 1000 < LEAST_S:
         raise NotProved("token_over", f"The token is over in less than {LEAST_S} s; bring a fresh one.")
     jti = claims.get("jti")
-    if issuer.once and not (isinstance(jti, str) and 0 < len(jti) <= 256 and jti.isprintable()):
+    if issuer.once and not nameable(jti):
         raise NotProved("claim_missing", "The token has no jti, so nobody can tell whether it was used.")
     name = str(jti) if issuer.once else hashlib.sha256(token.rpartition(".")[0].encode()).hexdigest()
     return Proof(trust, issuer, expires, name, _told(issuer, claims))
+
+
+def nameable(jti: object) -> bool:
+    """Whether a token's ``jti`` can tell it from others."""
+    return isinstance(jti, str) and 0 < len(jti) <= 256 and jti.isprintable()
 
 
 def _told(issuer: IssuerFile, claims: Claims) -> Mapping[str, str]:

@@ -7,10 +7,10 @@ so no two jobs' rules can both fit.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER, Actor, Event
@@ -183,3 +183,11 @@ async def of_workload(session: AsyncSession, workload: str, now: Millis) -> Sequ
     query = select(TrustRow).where(TrustRow.workload_id == workload, TrustRow.state == Validity.ACTIVE)
     rows = await session.scalars(query.order_by(TrustRow.id).limit(MOST))
     return [row for row in rows if row.expires_at is None or row.expires_at > now]
+
+
+async def counted(session: AsyncSession, workloads: Collection[str], now: Millis) -> Mapping[str, int]:
+    """How many trusts in force each of these jobs has, if it has any."""
+    row, in_force = TrustRow, or_(TrustRow.expires_at.is_(None), TrustRow.expires_at > now)
+    query = select(row.workload_id, func.count()).where(row.workload_id.in_(workloads), row.state == Validity.ACTIVE)
+    found = await session.execute(query.where(in_force).group_by(row.workload_id))
+    return dict(found.all())
