@@ -36,6 +36,7 @@ NAMED = {
     "organization": ids.OrganizationId,
     "credential_id": ids.CredentialId,
     "grant_id": ids.GrantId,
+    "trust_id": ids.TrustId,
     "lease_id": ids.LeaseId,
     "intake_id": ids.IntakeId,
     "rotation_id": ids.RotationId,
@@ -52,6 +53,7 @@ NAMED = {
     "session_id": ids.SessionId,
     "number": None,  # of a version, below its credential
     "provider": None,  # upstreams are declared for all alike
+    "issuer": None,  # likewise
 }
 # Query parameters that name something, and by which path parameter's thing; the others only shape an answer.
 SOUGHT = {
@@ -63,12 +65,13 @@ SOUGHT = {
     "operator": "operator",
 }
 SHAPING = {"limit", "cursor", "only", "ended", "kind", "decision", "since", "until", "waiting", "personal"}
-SHAPING |= {"days", "after", "following", "outcome", "request", "serial"}
+SHAPING |= {"expiring_days", "days", "after", "following", "outcome", "request", "serial"}
 # Those that narrow a list without naming a thing, and by what, so that globex's would be found.
 NARROWING = {
     "name": ("lobex", "LOB"),
     "state": ("active", "overdue", "due", "decided", "open", "closed", "requested", "dead"),
     "provider": ("raptor-comply",),
+    "issuer": ("github-actions",),
     "format": ("ocsf", "ecs", "cef"),
     "label": ("default", "rotate", "exposure", "second"),
     "order": ("newest",),
@@ -118,6 +121,10 @@ MADE: dict[str, list[dict[str, Any]] | None] = {
         {"workload": "acme-job", "organization": "globex", "method": "GET", "path": "/x", **_UPSTREAM},
         {"workload": "globex-job", "organization": "acme", "method": "GET", "path": "/x", **_UPSTREAM},
     ],
+    "/v1/trusts": [
+        {"workload": "globex-job", "issuer": "google", "claims": {"sub": ["112900000000000000001"]}},
+    ],
+    "/v1/trusts/explain": [{"workload": "globex-job", "token": "a.b.c"}],  # makes nothing, and would tell
     "/v1/intakes": [{"organization": "globex", "contact": "a@b.example", **_UPSTREAM}],
     "/v1/credentials": [{"organization": "globex", "key": _KEY, **_UPSTREAM}],
     "/v1/webhooks": [
@@ -183,6 +190,9 @@ async def two(world: World) -> Two:
         if slug == "acme":
             acme_job = await job.headers()
     foreign = {"organization": "globex", "workload": job.id, "lease_id": lease["lease"]["id"]}
+    claims = {"sub": ["112900000000000000001"]}
+    trusted = {"workload": "globex-job", "issuer": "google", "claims": claims}
+    foreign["trust_id"] = (await world.call("POST", "/v1/trusts", status=201, json=trusted))["id"]
     foreign["grant_id"], foreign["credential_id"] = lease["lease"]["grant"], lease["lease"]["credential"]
     await world.proxied(lease, "/facilities")
     foreign["intake_id"], _ = await world.request_key("globex", label="second")
@@ -323,6 +333,8 @@ async def test_nothing_can_be_made_that_reaches_beyond_the_accounts_customers(tw
         if isinstance(value, list):
             return [of(one, slug) for one in value]
         grant = (two.foreign if slug == "globex" else two.unknown)["grant_id"]
+        if isinstance(value, dict):
+            return value
         return {"globex": slug, "globex-job": f"{slug}-job", "globex-grant": grant}.get(value, value)
 
     before = await two.everything()

@@ -119,12 +119,12 @@ def declare(folder: Path, issuer: str, preset: str, url: str, more: str = "") ->
 
 
 @asynccontextmanager
-async def platform(tmp_path: Path, database_url: str) -> AsyncIterator[Platform]:
-    """Such a world, until the context closes."""
+async def platform(tmp_path: Path, database_url: str, **more: Any) -> AsyncIterator[Platform]:
+    """Such a world, with these further settings, until the context closes."""
     clock, folder = WorldClock(), tmp_path / "issuers"
     async with upstream() as (state, url), fake_issuer(clock) as cluster, fake_issuer(clock) as actions:
         declare(folder, CLUSTER, "kubernetes", cluster.url)
         declare(folder, ACTIONS, "github-actions", actions.url)
-        settings = settings_for(tmp_path, database_url, url, issuers_dir=folder)
+        settings = settings_for(tmp_path, database_url, url, issuers_dir=folder, **more)
         async with running_world(settings, state, url, clock=clock) as world:
             yield Platform(world, cluster, actions)

@@ -22,6 +22,7 @@ from broker.base.id_column import Id
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.formats.ids import OrganizationId
 from broker.grants.tables import GrantRow
+from broker.identity.federation.tables import TrustRow
 from broker.identity.tables import WorkloadRow
 from broker.incidents.tables import ExposureRow
 from broker.intake.tables import IntakeRow
@@ -40,6 +41,7 @@ _MOST_STEPS = 9_000
 _NOT_HERE = {
     "/v1/audit/events",
     "/v1/providers",
+    "/v1/issuers",
     "/v1/credentials/{credential_id}/versions",
     "/v1/operators",
     "/v1/audit/holds",
@@ -60,12 +62,15 @@ _VALUES: Mapping[str, list[str]] = {
     "ended": ["true", "false"],
     "waiting": ["true"],
     "credential": ["crd_" + "7" * 32],
+    "issuer": ["github-actions", "nosuch"],
+    "expiring_days": ["30"],
 }
 _PREFIXES = {
     "/v1/organizations": "org",
     "/v1/credentials": "crd",
     "/v1/keys": "crd",
     "/v1/workloads": "wkl",
+    "/v1/trusts": "trs",
     "/v1/grants": "grt",
     "/v1/leases": "lse",
     "/v1/intakes": "int",
@@ -200,6 +205,10 @@ def _fillers(acme: str) -> Iterator[tuple[Any, dict[str, Any]]]:
             {**common, "id": _id("rot", at), "credential_id": credential, "state": "completed"} | {"ended_at": at},
         )
         yield WorkloadRow, {"id": _id("wkl", at), "state": "active"}
+        yield (
+            TrustRow,
+            {"id": _id("trs", at), "workload_id": _id("wkl", at), "issuer": f"i{at}", "state": "active"},
+        )
         yield GrantRow, {**common, "id": _id("grt", at), "workload_id": _id("wkl", at), "state": "active"}
         yield (
             LeaseRow,

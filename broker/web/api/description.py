@@ -39,6 +39,8 @@ TAGS = {
     "organizations": "The upstream's customers.",
     "providers": "Upstreams, each declared by a file.",
     "workloads": "Jobs: programs that use keys.",
+    "issuers": "Who signs the tokens that jobs bring, each declared by a file.",
+    "trusts": "Which tokens of an issuer are a job's.",
     "grants": "Which job may reach which keys, and how.",
     "reviews": "Whether grants and accounts are still needed, decided in time by people.",
     "intakes": "Requests for keys, each with a one-time link for the customer.",

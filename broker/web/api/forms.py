@@ -49,6 +49,7 @@ _LISTED: Final = {
     ids.ExposureId: "`broker incident list`",
     ids.GrantId: "`broker grant list`",
     ids.LeaseId: "`broker lease list`",
+    ids.TrustId: "`broker trust list`",
     ids.OperatorId: "`broker operator list`",
     ids.WebhookId: "`broker webhook list`",
     ids.DeliveryId: "`broker notice deliveries`",

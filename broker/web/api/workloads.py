@@ -16,6 +16,7 @@ from broker.base.paging import by
 from broker.base.validity import Validity
 from broker.grants import jobs
 from broker.identity import workloads
+from broker.identity.federation import trusts
 from broker.identity.tables import WorkloadRow
 from broker.web.api.fields import Body, Cursor, Limit, Name, Page, Reason, ReferencePath, View, when
 from broker.web.api.listing import NameSought, Order, named, rows_of, shown
@@ -33,11 +34,14 @@ router = APIRouter(prefix="/v1/workloads", tags=["workloads"])
 
 
 class NewWorkload(Body):
-    """A job: a JWK Set of public keys, or a client secret where this deployment allows them (development)."""
+    """A job: a JWK Set of public keys, or nothing that it could lose, or a client secret (development)."""
 
     name: Name
     jwks: Annotated[dict[str, Any], Field(max_length=8)] | None = None
     client_secret: bool = False
+    keyless: Annotated[
+        bool, Field(description="It has no key: a trust says by which tokens of its platform it proves itself.")
+    ] = False
 
 
 class NewKey(Body):
@@ -48,12 +52,13 @@ class NewKey(Body):
 
 
 class WorkloadView(View):
-    """A job.  ``key_ids`` are those of its keys that prove something now."""
+    """A job.  ``key_ids`` are those of its keys that prove something now; ``trusts`` is how many do."""
 
     id: str
     name: str
     key_ids: list[str]
     has_client_secret: bool
+    trusts: int
     state: str
     created_at: str | None
     revoked_at: str | None
@@ -65,25 +70,27 @@ class WorkloadCreated(WorkloadView):
     client_secret: str | None
 
 
-def _members(row: WorkloadRow, now: Millis) -> dict[str, Any]:
+def _members(row: WorkloadRow, count: int, now: Millis) -> dict[str, Any]:
     return {
         "id": row.id,
         "name": row.name,
         "key_ids": [str(key.get("kid")) for key in workloads.keys_at(row, now)["keys"]],
         "has_client_secret": row.secret_hash is not None,
+        "trusts": count,
         "state": row.state,
         "created_at": when(row.created_at),
         "revoked_at": when(row.revoked_at),
     }
 
 
-def show(row: WorkloadRow, now: Millis) -> WorkloadView:
-    return WorkloadView(**_members(row, now))
+async def show(session: AsyncSession, row: WorkloadRow, now: Millis) -> WorkloadView:
+    """The answer's view of a job."""
+    return WorkloadView(**_members(row, (await trusts.counted(session, [row.id], now)).get(row.id, 0), now))
 
 
 @router.post("", summary="Register a job", status_code=201, response_model=WorkloadCreated)
 async def create(body: NewWorkload, call: ByOperatorRole) -> Response:
-    """Register a job by its public key, under a name of its own.
+    """Register a job by its public key, or without one, under a name of its own.
 
     It may do nothing until it is granted something.
     """
@@ -99,9 +106,10 @@ async def create(body: NewWorkload, call: ByOperatorRole) -> Response:
             name=body.name,
             jwks=body.jwks,
             secret_hash_key=call.services.parts.keys.token_hash if body.client_secret else None,
+            keyless=body.keyless,
             now=call.now,
         )
-        return WorkloadCreated(**_members(row, call.now), client_secret=secret)
+        return WorkloadCreated(**_members(row, 0, call.now), client_secret=secret)
 
     return await call.change(body, work, 201, scope=EVERY_TENANT)
 
@@ -120,14 +128,15 @@ async def listed(
     filters = by(row.state, state), jobs.within(call.account, call.now), named(name, row.name)
     async with call.services.parts.db.read(EVERY_TENANT) as session:
         found = await rows_of(session, row, filters, limit, cursor, order, row.id)
-    return shown(found, lambda row: show(row, call.now))
+        counts = await trusts.counted(session, [each.id for each in found.rows], call.now)
+    return shown(found, lambda each: WorkloadView(**_members(each, counts.get(each.id, 0), call.now)))
 
 
 @router.get("/{workload}", summary="Show a job")
 async def one(workload: ReferencePath, call: ByAnyRole) -> WorkloadView:
     """One job, by its id or its name, with the ids of its public keys."""
     async with call.services.parts.db.read(EVERY_TENANT) as session:
-        return show(await jobs.find(session, call.account, workload, now=call.now), call.now)
+        return await show(session, await jobs.find(session, call.account, workload, now=call.now), call.now)
 
 
 @router.post("/{workload}/keys", summary="Give a job another key pair", response_model=WorkloadView)
@@ -142,7 +151,7 @@ async def rotate_key(workload: ReferencePath, body: NewKey, call: ByWorkloadOrOp
             row = await workloads.rotate_own(
                 session, call.actor, workload, body.jwk, overlap_s=body.overlap_seconds, now=now
             )
-            return answer(show(row, now), 200)
+            return answer(await show(session, row, now), 200)
     operator = call
 
     async def work(session: AsyncSession) -> WorkloadView:
@@ -155,7 +164,7 @@ async def rotate_key(workload: ReferencePath, body: NewKey, call: ByWorkloadOrOp
             overlap_s=body.overlap_seconds,
             now=operator.now,
         )
-        return show(row, operator.now)
+        return await show(session, row, operator.now)
 
     return await operator.change(body, work, scope=EVERY_TENANT)
 
@@ -166,6 +175,6 @@ async def revoke(workload: ReferencePath, body: Reason, call: ByOperatorOrSecuri
 
     async def work(session: AsyncSession) -> WorkloadView:
         row = await jobs.end(session, call.account, call.actor, workload, reason=body.reason, now=call.now)
-        return show(row, call.now)
+        return await show(session, row, call.now)
 
     return await call.cut(body, work, scope=EVERY_TENANT)
