@@ -35,6 +35,8 @@ TABLE = {
     "scan": _asking("scan", "Find our keys where they should not be.", _KEYS),
     "provider": _asking("provider", "Upstreams, declared in TOML.", _KEYS),
     "workload": _asking("workload", "Jobs and their identities.", _JOBS),
+    "issuer": _asking("issuer", "Who signs the tokens that jobs bring, declared in TOML.", _JOBS),
+    "trust": _asking("trust", "Which platforms' tokens are a job's.", _JOBS),
     "grant": _asking("grant", "Who may use what.", _JOBS),
     "review": _asking("review", "Whether grants and accounts are still needed.", _JOBS),
     "lease": _asking("lease", "Short-lived access.", _JOBS),

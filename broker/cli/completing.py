@@ -77,6 +77,18 @@ def _presets(given: Mapping[str, Any], _begun: str) -> Iterable[str]:
             yield from provider["presets"]
 
 
+def _platforms(_given: Mapping[str, Any], _begun: str) -> Iterable[str]:
+    from broker.issuers.presets import PRESETS  # noqa: PLC0415 - seldom asked for
+
+    return PRESETS
+
+
+def _claims(given: Mapping[str, Any], _begun: str) -> Iterable[str]:
+    for issuer in _glanced("/v1/issuers", {}):
+        if given.get("issuer") in {None, issuer["id"]}:
+            yield from issuer["claims"]
+
+
 def _profiles(_given: Mapping[str, Any], _begun: str) -> Iterable[str]:
     return account.profiles()
 
@@ -114,6 +126,12 @@ VALUES: Mapping[str, Values] = {
     "subject": listed("/v1/grants", "id", state="active"),
     "--lease": listed("/v1/leases", "id"),
     "lease_id": listed("/v1/leases", "id", state="active"),
+    "issuer": listed("/v1/issuers", "id"),
+    "--issuer": listed("/v1/issuers", "id"),
+    "issuer --issuer": words(),
+    "issuer preset": _platforms,
+    "trust --claim": _claims,
+    "trust_id": listed("/v1/trusts", "id", state="active"),
     "rotation_id": listed("/v1/rotations", "id"),
     "exposure_id": listed("/v1/exposures", "id"),
     "session_id": listed("/v1/sessions", "id"),
@@ -146,6 +164,7 @@ VALUES: Mapping[str, Values] = {
     ),
     "org --state": words("active", "revoked"),
     "workload --state": words("active", "revoked"),
+    "trust --state": words("active", "revoked"),
     "key --state": words("staged", "verified", "active", "retiring", "revoked", "destroyed"),
     "rotation --state": words(
         "requested", "verifying", "held", "grace", "failing", "completed", "rolled_back", "cancelled"

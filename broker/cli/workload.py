@@ -42,9 +42,15 @@ def add(
         Path | None, typer.Option(help="Where the identity is written (mode 0600); default NAME.identity.json.")
     ] = None,
     alg: Annotated[Algorithm, typer.Option(help="Signature algorithm.")] = Algorithm.EDDSA,
+    keyless: Annotated[
+        bool, typer.Option("--keyless", help="Without a key pair: `broker trust add` says by which tokens it signs in.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a key pair here, register its public half, and keep the private half in a file for the job."""
+    if keyless:
+        _add_keyless(name, key_out, as_json)
+        return
     from broker.client.identity import Identity  # noqa: PLC0415 - help needs no cryptography
 
     path = key_out or Path(f"{name}.identity.json")
@@ -66,6 +72,14 @@ def add(
     with _unwritable(path):
         Identity(mine.broker, made["id"], mine.private_jwk).replace(path)
     show({"id": made["id"], "name": made["name"], "key_ids": made["key_ids"], "identity": str(path)}, as_json)
+
+
+def _add_keyless(name: str, key_out: Path | None, as_json: bool) -> None:
+    if key_out is not None:
+        fail("--keyless makes no key pair, so there is nothing to write; leave --key-out out.", Status.USAGE, "usage")
+    made = call("POST", "/v1/workloads", json={"name": name, "keyless": True})
+    say(f"It can't sign in yet: `broker trust add {name} --issuer …` says which tokens are its own.", err=True)
+    show({"id": made["id"], "name": made["name"]}, as_json)
 
 
 def _to_register(path: Path, alg: Algorithm) -> Identity:
@@ -181,8 +195,20 @@ def _unwritable(path: Path) -> Iterator[None]:
         fail(f"{path}: can't be written ({error.strerror}); make its folder writable, or name another with --key-out.")
 
 
+def _row(job: Item) -> Item:
+    """A job as people read it."""
+    proofs = [_counted(len(job["key_ids"]), "key"), _counted(job["trusts"], "trust")]
+    if job["has_client_secret"]:
+        proofs.append("a client secret")
+    return {**job, "proves_by": ", ".join(filter(None, proofs))}
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}" if number else ""
+
+
 @app.command("list")
-@prints_list(Columns("name state id", "created_at key_ids"))
+@prints_list(Columns("name state id", "proves_by created_at"), _row)
 def list_(
     state: Annotated[str | None, typer.Option(help="active or revoked.")] = None,
     name: Annotated[str | None, typer.Option(help="Part of the name.")] = None,

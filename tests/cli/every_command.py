@@ -50,7 +50,7 @@ def _given_to(command: Any) -> Iterator[str]:
 
 # Arguments that may be left out where something else is said instead.
 _NAMED = frozenset({"workload", "credential", "request", "grant"})
-_VALUES = {"version": "1", "role": "security"}
+_VALUES = {"version": "1", "role": "security", "token": "-"}
 
 
 def _odd(schema: dict[str, Any], text: str, defs: dict[str, Any]) -> Any:

@@ -19,6 +19,7 @@ from broker.credentials.rotation_lifecycle import RotationState
 from broker.formats.identity_file import SOURCES, Detail
 from broker.grants.shown import GrantState
 from broker.identity.principal import Role
+from broker.issuers.presets import PRESETS
 from broker.leases.attention import Selection
 from broker.leases.listing import LeaseState
 from broker.notifications.lifecycle import DeliveryState, WebhookState
@@ -41,6 +42,10 @@ FREE = {
     *("--identity", "--key-out", "--out", "--providers", "command", "file", "path", "name"),
     *("--checkpoint", "--days", "--key", "--serial", "--skew", "--subject", "event_id", "saved"),
     *("--audience", "--days", "--path", "--checkpoint", "--key", "--serial", "--skew", "event_id", "saved"),
+    *("--days", "--path", "--checkpoint", "--key", "--serial", "--skew", "event_id", "saved"),
+    *("--id", "--audience", "--jwks", "--keys-url", "--host", "--ca-file", "--bearer-file"),
+    *("--expiring", "--token", "--from-token"),
+    *(f"--{claim.name.replace('_', '-')}" for preset in PRESETS.values() for claim in preset.claims),
 }
 
 
@@ -82,6 +87,7 @@ def parameters() -> Iterator[tuple[str, Any]]:
         ("review --state", ReviewState),
         ("review --decision", Decision),
         ("workload --state", Validity),
+        ("trust --state", Validity),
     ],
 )
 def test_the_words_are_those_that_the_broker_knows(name: str, known: Iterable[StrEnum]) -> None:
@@ -127,6 +133,18 @@ def test_the_brokers_names_are_offered_to_whoever_has_an_account(bench: CliBench
     assert tab(shell, "broker session list --operator a") == ["ada"]
     assert "read-only" in tab(shell, "broker grant add --provider raptor-comply --preset ")
     assert tab(shell, "broker grant revoke grt_") == [grant["id"]]
+    assert tab(shell, "broker issuer show git") == ["github-actions", "gitlab-com"]
+    bound = ("--repository-id", "1", "--repository-owner-id", "2", "--environment", "prod")
+    trust = shell.json("trust", "add", "nightly", "--issuer", "github-actions", *bound)
+    assert tab(shell, "broker trust revoke trs_") == [trust["id"]]
+    assert tab(shell, "broker trust add ni") == ["nightly"]
+    assert tab(shell, "broker trust add nightly --issuer goo") == ["google"]
+    assert tab(shell, "broker trust add nightly --issuer google --claim ") == [
+        *("sub", "project_number", "instance_id", "zone")
+    ]
+    assert "--repository-id" in tab(shell, "broker trust add nightly --repository")
+    assert "spiffe" in tab(shell, "broker issuer add s")
+    assert tab(shell, "broker issuer add oidc --id x --issuer ") == []
     # with the account of the profile that the line names
     shell.run("login", "--profile", "other", given=json.loads(account(shell).read_text())["token"])
     account(shell).unlink()
