@@ -111,6 +111,30 @@ async def test_before_a_customer_is_revoked_the_page_names_what_stops_and_for_wh
     assert event["personal"]["note"] == "the contract ended"
 
 
+async def test_a_jobs_page_lists_its_trusts_and_takes_one_back(admin: Reader, filled: Filled) -> None:
+    claims = {"repository_id": ["456789"], "repository_owner_id": ["123456"], "environment": ["prod", "test"]}
+    wanted = {"workload": filled.job.id, "issuer": "github-actions", "claims": claims, "note": "the nightly run"}
+    trust = await filled.world.call("POST", "/v1/trusts", status=201, json=wanted)
+    page = await admin.get(f"/jobs/{filled.job.id}")
+    for said in ("environment = prod or test", "the nightly run", "or its platform&#39;s tokens", "anywhere"):
+        assert said in page or said.replace("&#39;", "'") in page, said
+    assert "1 key, 1 trust" in await admin.get("/jobs")
+    assert "github-actions" in await admin.get(f"/trusts/{trust['id']}/revoke")
+    done = await admin.post(f"/trusts/{trust['id']}/revoke", reason="a test")
+    assert done.headers["location"] == f"/console/jobs/{filled.job.id}"
+    assert (await filled.world.call("GET", f"/v1/trusts/{trust['id']}"))["state"] == "revoked"
+    assert "the nightly run" not in await admin.get(f"/jobs/{filled.job.id}")
+    (event,) = await filled.world.events(kind="trust.revoked")
+    assert event["personal"]["note"] == "a test"
+
+
+async def test_settings_list_the_issuers_of_jobs_tokens_and_their_state(admin: Reader, world: World) -> None:
+    await world.call("POST", "/v1/issuers/google/suspend", json={"reason": "x"})
+    page = await admin.get("/settings")
+    for said in ("https://token.actions.githubusercontent.com", "suspended", "not asked yet"):
+        assert said in page
+
+
 async def test_leases_are_cut_one_or_many_at_once(admin: Reader, filled: Filled) -> None:
     other = await filled.job.lease("acme-power")
     both = [str(filled.lease["id"]), other["lease"]["id"]]

@@ -26,6 +26,7 @@ from broker.web.console import (
     scripts,
     settings,
     tighten,
+    trusts,
     webhooks,
     work,
 )
@@ -39,6 +40,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     requests.router,
     new_job.router,  # Before what takes a job's name there.
     jobs.router,
+    trusts.router,
     dry_run.router,  # These two before what takes a grant's id there.
     new_grant.router,
     grants.router,

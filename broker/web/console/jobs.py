@@ -11,7 +11,7 @@ from broker.base.validity import Validity
 from broker.formats.ids import Reference
 from broker.grants.shown import GrantState
 from broker.leases.listing import LeaseState
-from broker.web.api import dependents, grants, leases
+from broker.web.api import dependents, grants, leases, trusts
 from broker.web.api import workloads as api
 from broker.web.api.fields import Cursor, Line, Reason, ReferencePath
 from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole, Call
@@ -54,6 +54,7 @@ async def one(workload: ReferencePath, call: ByAnyRole) -> Response:
         view=view,
         grants=await grants.listed(call, FEW, workload=its, state=GrantState.ACTIVE, order="newest"),
         waiting=await grants.listed(call, FEW, workload=its, waiting=True, order="newest"),
+        trusts=await trusts.listed(call, FEW, workload=its, state=Validity.ACTIVE, order="newest"),
         leases=await leases.listed(call, call.services, FEW, workload=its, state=LeaseState.ACTIVE, order="newest"),
     )
 

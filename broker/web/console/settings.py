@@ -19,7 +19,7 @@ from broker.identity.principal import Role
 from broker.identity.tables import SigningKeyRow
 from broker.notifications.lifecycle import DeliveryState
 from broker.siem import cursors
-from broker.web.api import health, notices, operators, providers, sign_in_providers, webhooks
+from broker.web.api import health, issuers, notices, operators, providers, sign_in_providers, webhooks
 from broker.web.api.fields import AccountPath, IdPath, when
 from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole, BySecurityRole, Call
 from broker.web.console.page import Refusal, acted, page, routes
@@ -51,6 +51,7 @@ async def _settings(call: Call, refusal: Refusal | None = None) -> Response:
         refusal=refusal,
         state=state,
         providers=await providers.listed(call, LISTED),
+        issuers=await issuers.listed(call, LISTED),
         sign_in=await sign_in_providers.listed(call, LISTED),
         webhooks=await webhooks.listed(call, FEW),
         dead=await notices.deliveries(call, FEW, state=DeliveryState.DEAD, order="newest") if sees_deliveries else None,
