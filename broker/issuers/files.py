@@ -21,7 +21,7 @@ from broker.issuers import declared
 from broker.issuers.declared import Declared
 from broker.issuers.presets import PRESETS
 from broker.issuers.presets.model import Preset
-from broker.issuers.published import FAMILIES
+from broker.issuers.published import FAMILIES, SVID
 from broker.providers import authority
 
 _BUNDLED: Final = Path(__file__).parent / "definitions"
@@ -100,7 +100,7 @@ class IssuerFile(_Part):
             keys_url=self.keys.url,
             keys_file=self.keys.file,
             bearer_file=self.keys.bearer_file,
-            use="jwt-svid" if self.preset == SPIFFE else "sig",
+            use=SVID if self.preset == SPIFFE else "sig",
         )
 
     @property

@@ -29,8 +29,11 @@ _KEYS_MAX: Final = 100
 _TEXT_MAX: Final = 512
 _RSA_BITS: Final = range(2048, 8192 + 1)
 _SECRET: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
-# So many keys of one name are tried: an attacker's token makes no more work than that.
+# What a SPIFFE bundle says that its keys for JWT-SVIDs are for (SPIFFE Trust Domain and Bundle §4.2).
+SVID: Final = "jwt-svid"
+# So many keys are tried, those of one name or of a mesh's token that names none: no token makes more work than that.
 _TRIED_MAX: Final = 4
+_UNNAMED_MAX: Final = 10
 
 Public = RSAKey | ECKey | OKPKey
 
@@ -54,10 +57,14 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The keys of a set that may verify, and how many others there were, by why they may not."""
+    """The keys of a set that may verify, and how many others there were, by why they may not.
+
+    With ``unnamed``, a token may name no key though there are several.
+    """
 
     keys: tuple[Key, ...]
     dropped: Mapping[str, int]
+    unnamed: bool = False
 
     @property
     def names(self) -> Sequence[str]:
@@ -73,12 +80,12 @@ class Published:
     def candidates(self, kid: object, algorithm: str) -> Sequence[Key]:
         """The keys that could have signed with ``algorithm``.
 
-        A token that names no key is one of an issuer that has a single one.
+        A token that names no key is one of an issuer that has a single one, or of a mesh.
         """
         family = FAMILIES.get(algorithm)
         fit = [key for key in self.keys if key.family == family and key.alg in {"", algorithm}]
         if kid is None:
-            return fit if len(fit) == 1 else ()
+            return fit[:_UNNAMED_MAX] if self.unnamed or len(fit) == 1 else ()
         return [key for key in fit if key.kid == kid][:_TRIED_MAX]
 
 
@@ -100,7 +107,7 @@ def read(document: Mapping[str, Any], use: str = "sig") -> Published:
             dropped[key] += 1
     if not keys:
         raise NoKeys
-    return Published(tuple(keys), dict(dropped))
+    return Published(tuple(keys), dict(dropped), unnamed=use == SVID)
 
 
 def _key(jwk: object, use: str) -> Key | str:

@@ -13,9 +13,11 @@ from joserfc.jwk import RSAKey
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from broker.base.outbound import Outbound
+from broker.issuers import published, verifying
 from broker.issuers.declared import Declared, fault
 from broker.issuers.issuer import Issuer, IssuerUnreachable
-from tests.support.issuer import FakeIssuer, fake_issuer, pair
+from broker.issuers.verifying import Expected, NotTaken
+from tests.support.issuer import FakeIssuer, fake_issuer, pair, signed
 from tests.support.world import WorldClock
 
 JWKS = "/jwks"
@@ -334,3 +336,25 @@ async def test_a_mesh_signs_with_keys_that_are_for_that_alone(
     assert await kids(Issuer(mesh, outbound, clock), "k1") == ["k1"]
     with pytest.raises(IssuerUnreachable):
         await kids(Issuer(Declared(provider.url, private=True, keys_url=url), outbound, clock), "k1")
+
+
+async def test_a_meshs_token_may_name_no_key_of_ten(
+    provider: FakeIssuer, outbound: Outbound, clock: WorldClock, tmp_path: Path
+) -> None:
+    def tried(count: int) -> int:
+        keys = [{**pair(f"k{n}", "P-256").as_dict(private=False), "use": "jwt-svid"} for n in range(count)]
+        return len(published.read({"keys": keys}, "jwt-svid").candidates(None, "ES256"))
+
+    assert [tried(count) for count in (1, 3, 10, 11)] == [1, 3, 10, 10]
+    # given a bundle of three, and a token of the last one of them
+    provider.keys = [pair(f"k{n}", "P-256") for n in range(3)]
+    file = tmp_path / "bundle.json"
+    file.write_text(json.dumps({"keys": [{**key, "use": "jwt-svid"} for key in provider.jwks()["keys"]]}))
+    mesh = Issuer(Declared("spiffe://prod.vendor.example", keys_file=file, use="jwt-svid"), outbound, clock)
+    second = provider.clock() // 1000
+    claims = {"sub": "spiffe://prod.vendor.example/ns/sync", "aud": ["us"], "exp": second + 300}
+    expected = Expected("", "us", ("ES256",), dated=False)
+    token = signed(provider.keys[2], claims, "ES256", kid=None)
+    assert await verifying.verified(token, mesh, expected, provider.clock()) == claims
+    with pytest.raises(NotTaken, match="bad_signature"):
+        await verifying.verified(signed(pair("k2", "P-256"), claims, "ES256", kid=None), mesh, expected, clock())
