@@ -200,11 +200,16 @@ SHAPES: Final = [
             "iat": T,
             "exp": T + 3600,
             "oidc.circleci.com/project-id": UID,
+            "oidc.circleci.com/vcs-origin": "github.com/acme/sync",
             "oidc.circleci.com/vcs-ref": "refs/heads/main",
             "oidc.circleci.com/context-ids": [UID, "22222222-2222-2222-2222-222222222222"],
             "oidc.circleci.com/ssh-rerun": False,
         },
-        {"project_id": [UID], "context_ids": ["22222222-2222-2222-2222-222222222222"]},
+        {
+            "project_id": [UID],
+            "vcs_origin": ["github.com/acme/sync"],
+            "context_ids": ["22222222-2222-2222-2222-222222222222"],
+        },
     ),
     Shape(
         "oidc",

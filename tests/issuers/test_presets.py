@@ -76,6 +76,13 @@ def test_what_can_be_made_again_is_proposed_with_what_tells_it_from_the_one_befo
     assert (branch["ref"], branch["ref_type"]) == (("main",), ("branch",))
 
 
+def test_a_tag_with_the_name_of_a_branch_is_told_from_it() -> None:
+    shape = BY_PRESET["gitlab"]
+    less = {name: values for name, values in shape.rule.items() if name != "ref_type"}
+    assert PRESETS["gitlab"].faults(less) == ["bind ref_type beside ref, which says too little by itself"]
+    assert refused("gitlab", {**shape.claims, "ref_type": "tag"}) == "claim_differs"
+
+
 @pytest.mark.parametrize(
     ("preset", "path", "value", "code"),
     [
@@ -137,6 +144,7 @@ def test_unless_a_rule_binds_just_that(preset: str, path: str, value: Any, bound
         ("spiffe", {"sub": ["spiffe://prod.vendor.example/*"]}, "sub: write what the token has"),
         ("spiffe", {"sub": ["spiffe://prod.vendor.example/ns/sync*"]}, "sub: write what the token has"),
         ("azure", {"oid": []}, "oid: write at least one value, or leave it out"),
+        ("gitlab", {"ref_type": []}, "bind ref_type beside ref, which says too little by itself"),
     ],
 )
 def test_what_would_only_fail_at_sign_in_is_refused_at_once(

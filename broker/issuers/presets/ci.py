@@ -107,6 +107,8 @@ GITLAB: Final = Preset(
         **_named("user_login", "user_id"),
     },
     identity=frozenset({"project_id", "namespace_id"}),
+    # A tag may have a branch's name.
+    needs={"ref": "ref_type"},
     audience="`id_tokens: …: aud:` in .gitlab-ci.yml",
     refuses=_gitlab,
     beside={"ref": "ref_type"},
@@ -152,12 +154,19 @@ CIRCLECI: Final = Preset(
     "CircleCI",
     (
         Claim("project_id", (f"{_CIRCLE}project-id",), form="[0-9a-f-]{36}"),
+        # Where forks' builds get secrets, only this tells them from one's own.
+        Claim("vcs_origin", (f"{_CIRCLE}vcs-origin",), example="github.com/acme/sync"),
         Claim("vcs_ref", (f"{_CIRCLE}vcs-ref",), example="refs/heads/main", star=Star.IN_REF),
         Claim("context_ids", (f"{_CIRCLE}context-ids",), kind=Kind.LIST, form="[0-9a-f-]{36}"),
         Claim("ssh_rerun", (f"{_CIRCLE}ssh-rerun",), kind=Kind.FLAG, form="true|false", example="false"),
     ),
     (("project_id",),),
-    {"subject": ("sub",), "project_id": (f"{_CIRCLE}project-id",), "vcs_ref": (f"{_CIRCLE}vcs-ref",)},
+    {
+        "subject": ("sub",),
+        "project_id": (f"{_CIRCLE}project-id",),
+        "vcs_origin": (f"{_CIRCLE}vcs-origin",),
+        "vcs_ref": (f"{_CIRCLE}vcs-ref",),
+    },
     lifetime_s=7_200,
     audience="`circleci run oidc get --claims '{\"aud\": …}'`",
     refuses=_circleci,

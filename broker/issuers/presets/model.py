@@ -127,6 +127,7 @@ class Preset:
         title: what people call it.
         claims: all that a rule may bind.
         required: of each of these groups, every rule binds at least one.
+        needs: what a rule has to bind, too, that binds the one; by itself that one says too little.
         identity: names whose values are told to whoever brings a token only once they match (on a shared issuer).
         told: what of a token goes on the record: short names to paths.
         once: each token is good for one exchange, as the platform makes one for each request.
@@ -149,6 +150,7 @@ class Preset:
     audience: str = ""
     refuses: Callable[[Claims, frozenset[str]], Unfit | None] = nothing
     beside: Mapping[str, str] = field(default_factory=dict)
+    needs: Mapping[str, str] = field(default_factory=dict)
 
     def claim(self, name: str) -> Claim | None:
         """The claim of a short name."""
@@ -164,6 +166,11 @@ class Preset:
         ]
         unbound = [group for group in self.required if not any(rule.get(name) for name in group)]
         found += [f"bind {' or '.join(group)}: a rule without it is for others, too" for group in unbound]
+        found += [
+            f"bind {other} beside {name}, which says too little by itself"
+            for name, other in self.needs.items()
+            if rule.get(name) and not rule.get(other)
+        ]
         for name, values in rule.items():
             if name in known:
                 found += [fault for value in values if (fault := known[name].fault(value))]
