@@ -34,9 +34,7 @@ def _github(claims: Claims, bound: frozenset[str]) -> Unfit | None:
 def _gitlab(claims: Claims, bound: frozenset[str]) -> Unfit | None:
     elsewhere = claims.get("job_project_id", claims.get("project_id")) != claims.get("project_id")
     if elsewhere:
-        return Unfit(
-            "event_refused", "The job runs in another project than its token is of, as a fork's does.", "project_id"
-        )
+        return Unfit("event_refused", "The job runs in another project than its token is of, as a fork's does.")
     if claims.get("pipeline_source") == "merge_request_event" and "pipeline_source" not in bound:
         return Unfit(
             "event_refused",

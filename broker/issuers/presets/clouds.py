@@ -24,7 +24,7 @@ def _aws(claims: Claims, _bound: frozenset[str]) -> Unfit | None:
 
 def _google(claims: Claims, _bound: frozenset[str]) -> Unfit | None:
     if claims.get("azp") != claims.get("sub"):
-        return Unfit("claim_differs", "The token is a person's. Give the job a service account.", "sub")
+        return Unfit("claim_differs", "The token is a person's. Give the job a service account.")
     return None
 
 
