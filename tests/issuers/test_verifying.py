@@ -60,6 +60,7 @@ def test_a_name_of_a_key_leads_to_no_other_place() -> None:
         {"jku": "https://evil.example"},
         {"jwk": mine.as_dict(private=False)},
         {"x5u": "https://evil.example"},
+        {"x5c": ["MIIB"]},
     ):
         assert refusal(signed(mine, claims(), **more)) == "bad_signature"
 
