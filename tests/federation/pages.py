@@ -26,6 +26,11 @@ class Guide:
     name: str
     text: str
 
+    @property
+    def preset(self) -> str:
+        """Its platform's preset."""
+        return "oidc" if self.name == "any-oidc-issuer" else self.name
+
     def blocks(self, language: str) -> list[str]:
         """Its examples in a language."""
         return re.findall(rf"^```{language}\n(.*?)^```$", self.text, re.MULTILINE | re.DOTALL)
@@ -61,7 +66,7 @@ class Guide:
         found = []
         for number, text in enumerate(self.blocks("toml")):
             here = folder / str(number)
-            here.mkdir()
+            here.mkdir(parents=True)
             certify(here)
             (here / "issuer.toml").write_text(text.replace(_IN_A_POD, str(here / "ca.pem")))
             (one,) = [one for one in files.load(here) if f'id = "{one.id}"\n' in text]

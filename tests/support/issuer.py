@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from joserfc import jws
 from joserfc.jwk import ECKey, OKPKey, RSAKey
@@ -21,6 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from broker.base.clock import Clock, now_ms
 from broker.sandbox.serve import running
+from tests.support.certificates import serving_tls
 
 Pair = RSAKey | ECKey | OKPKey
 CLIENT = "keybroker"
@@ -52,8 +55,9 @@ def signed(key: Pair, claims: Mapping[str, Any] | bytes, alg: str = "RS256", **h
 class FakeIssuer:
     """A provider of OpenID Connect, as far as a broker asks one.
 
-    ``answers`` replaces what is answered at a path.  ``codes`` has the claims of the ID token of each code that was
-    given out, and ``refreshes`` those that go with each refresh token.
+    It also is what a cluster's API server and a trust domain's endpoint are to a broker.  ``answers`` replaces what is
+    answered at a path.  With ``bearer`` it answers to nobody else.  ``codes`` has the claims of the ID token of each
+    code that was given out, and ``refreshes`` those that go with each refresh token.
     """
 
     clock: Clock = now_ms
@@ -69,6 +73,7 @@ class FakeIssuer:
     token_answer: dict[str, Any] = field(default_factory=dict)
     forms: list[dict[str, str]] = field(default_factory=list)
     bearers: list[str] = field(default_factory=list)
+    bearer: str = ""
 
     @property
     def second(self) -> int:
@@ -109,17 +114,25 @@ class FakeIssuer:
         """Its published keys."""
         return {"keys": [key.as_dict(private=False) for key in self.keys]}
 
+    def bundle(self) -> dict[str, Any]:
+        """Its keys as a trust domain's."""
+        return {"keys": [{**key, "use": "jwt-svid"} for key in self.jwks()["keys"]], "spiffe_sequence": 1}
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         path = request.url.path
         self.asked[path] += 1
         self.bearers.append(request.headers.get("Authorization", ""))
-        if path in self.answers:
+        if self.bearer and self.bearers[-1] != f"Bearer {self.bearer}":
+            answer = Response(status_code=401)
+        elif path in self.answers:
             answer = self.answers[path]()
         elif path == "/.well-known/openid-configuration":
             answer = JSONResponse(self.discovery())
-        elif path == "/jwks":
+        elif path in {"/jwks", "/openid/v1/jwks"}:
             answer = JSONResponse(self.jwks())
+        elif path == "/bundle":
+            answer = JSONResponse(self.bundle())
         elif path == "/token":
             answer = self._token(await request.body(), request.headers.get("authorization", ""))
         else:
@@ -156,3 +169,27 @@ async def fake_issuer(clock: Clock = now_ms) -> AsyncIterator[FakeIssuer]:
     one = FakeIssuer(clock)
     async with running(one) as one.url:
         yield one
+
+
+@asynccontextmanager
+async def in_tls(url: str, directory: Path) -> AsyncIterator[str]:
+    """The same server behind TLS, with the certificate that ``certify`` made in this directory."""
+    behind = urlsplit(url)
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(behind.hostname, behind.port)
+        await asyncio.gather(_pass_on(reader, back), _pass_on(there, writer))
+
+    server = await asyncio.start_server(relay, "127.0.0.1", ssl=serving_tls(directory))
+    async with server:
+        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        server.close()
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """All that comes, to its end."""
+    with suppress(ConnectionError):
+        while part := await reader.read(65_536):
+            writer.write(part)
+            await writer.drain()
+    writer.close()

@@ -77,7 +77,7 @@ class Platform:
 
     async def trust(self, workload: str, issuer: str = CLUSTER, **more: Any) -> TrustId:
         """A trust that takes :meth:`pod_token`, or :meth:`run_token`."""
-        wanted: dict[str, Any] = {"claims": RULES[issuer], "networks": [], "expires_at": None, "note": "", **more}
+        wanted: dict[str, Any] = {"claims": RULES.get(issuer), "networks": [], "expires_at": None, "note": "", **more}
         async with self.world.services.parts.db.write(EVERY_TENANT) as session:
             declared = self.world.services.federation.issuers.get(issuer)
             assert declared is not None
