@@ -21,6 +21,7 @@ from tests.identity.test_oidc import GROUPS, TOKEN, work
 from tests.identity.test_sessions import in_browser
 from tests.support.issuer import SECRET
 from tests.support.signing_in import Browser, SigningIn, signing_in
+from tests.support.world import World
 
 ACCESS, REFRESH = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
 # What hands a secret on: to the browser, or in the address of the provider that it is for.
@@ -116,9 +117,9 @@ async def by_a_code(there: SigningIn, planted: Planted) -> tuple[str, str]:
     return codes[0], codes[1]
 
 
-async def kept(there: SigningIn) -> bytes:
+async def kept(world: World) -> bytes:
     """Every row of every table, bytes in clear."""
-    async with there.world.services.parts.db.read(EVERY_TENANT) as session:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
         rows = [row for table in METADATA.tables.values() for row in (await session.execute(select(table))).all()]
     return b"\n".join(value if isinstance(value, bytes) else str(value).encode() for row in rows for value in row)
 
@@ -131,7 +132,7 @@ async def test_no_secret_of_a_sign_in_is_kept_logged_or_answered(there: SigningI
     planted.hear(await there.world.http.get("/metrics"))
     events = str(await there.world.events()).encode()
     places = {"answers": b"\n".join(planted.said), "log": lines.written.encode(), "record": events}
-    places["database"] = await kept(there)
+    places["database"] = await kept(there.world)
     assert b"sign_in." in places["log"], "something was logged"
     wanted = {name: value.encode() for name, value in planted.secrets.items()}
     assert {name.partition(" ")[0] for name in wanted} >= {"client", "code", "state", "verifier", "ID", "device"}

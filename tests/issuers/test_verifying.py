@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hmac
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +13,7 @@ from hypothesis import strategies as st
 from broker.base.clock import Millis, of_seconds
 from broker.issuers import published, verifying
 from broker.issuers.verifying import Expected, NotTaken
+from tests.issuers.forms import forms
 from tests.support.issuer import Pair, pair, signed
 
 T = 1_800_000_000
@@ -42,11 +40,6 @@ def refusal(token: str, now: Millis = NOW, expected: Expected = EXPECTED) -> str
     return refused.value.code
 
 
-def part(value: Any) -> str:
-    data = value if isinstance(value, bytes) else json.dumps(value).encode()
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
 @pytest.mark.parametrize(("key", "alg"), [(RSA, "RS256"), (EC, "ES256"), (ED, "EdDSA")])
 def test_a_token_is_taken_that_is_as_expected(key: Pair, alg: str) -> None:
     for more in ({}, {"aud": ["us"]}, {"iat": T + 20}, {"nbf": T - 600}, {"exp": T + 0.5}, {"new": {"a": [1]}}):
@@ -65,46 +58,7 @@ def test_a_name_of_a_key_leads_to_no_other_place() -> None:
         assert refusal(signed(mine, claims(), **more)) == "bad_signature"
 
 
-DEEP = b'{"a":' + b"[" * 5_000 + b"]" * 5_000 + b"}"
-
-
-def forged() -> str:
-    """Signed with what everybody knows (CVE-2015-9235)."""
-    text = f"{part({'alg': 'HS256', 'kid': 'r'})}.{part(claims())}"
-    return f"{text}.{part(hmac.digest(RSA.as_pem(private=False), text.encode(), 'sha256'))}"
-
-
-FORMS: dict[str, tuple[str, str]] = {
-    "none": (f"{part({'alg': 'none'})}.{part(claims())}.", "algorithm_refused"),
-    "no algorithm": (f"{part({})}.{part(claims())}.AAAA", "algorithm_refused"),
-    "an algorithm that isn't declared": (signed(RSA, claims(), "RS512"), "algorithm_refused"),
-    "the public key as a secret": (forged(), "algorithm_refused"),
-    "another kind of key": (signed(EC, claims(), "ES256", kid="r"), "key_unknown"),
-    "an unknown key": (signed(RSA, claims(), kid="x"), "key_unknown"),
-    "an altered signature of the only key of its kind": (
-        signed(RSA, claims(), kid=None)[:-4] + "AAAA",
-        "bad_signature",
-    ),
-    "a foreign key": (signed(pair("r"), claims()), "bad_signature"),
-    "a number as a key's name": (f"{part({'alg': 'RS256', 'kid': 7})}.{part(claims())}.AAAA", "malformed"),
-    "four parts": (signed(RSA, claims()) + ".AAAA", "malformed"),
-    "padding": (signed(RSA, claims()) + "=", "malformed"),
-    "17 KiB": (signed(RSA, claims(long="x" * 17_000)), "malformed"),
-    "claims without end": (f"{part({'alg': 'RS256'})}.{part(b'[' * 5_000)}.AAAA", "malformed"),
-    "a deep claim": (signed(RSA, DEEP), "malformed"),
-    "a deep header": (f"{part(DEEP)}.{part(claims())}.AAAA", "malformed"),
-    "a claim twice": (signed(RSA, b'{"sub":"a","sub":"b"}'), "malformed"),
-    "not a number": (signed(RSA, b'{"exp":NaN}'), "malformed"),
-    "NUL": (signed(RSA, claims(sub="a\0")), "malformed"),
-    "half a character": (signed(RSA, b'{"sub":"\\ud800"}'), "malformed"),
-    "a critical header": (
-        f"{part({'alg': 'RS256', 'crit': ['b64'], 'b64': False})}.{part(claims())}.AAAA",
-        "malformed",
-    ),
-    "an access token": (signed(RSA, claims(), typ="at+jwt"), "type_refused"),
-    "a logout token": (signed(RSA, claims(), typ="logout+jwt"), "type_refused"),
-    "a proof": (signed(RSA, claims(), typ="dpop+jwt"), "type_refused"),
-}
+FORMS = forms(RSA, EC, claims())
 
 
 @pytest.mark.parametrize("form", FORMS)
