@@ -11,14 +11,16 @@ from typing import Any, Final
 
 import pytest
 
+from broker.formats import ids
 from broker.formats.assertion import ASSERTION_TYPE
 from broker.identity.federation.exchange import SPIFFE_TYPE
 from broker.issuers.presets import PRESETS
 from tests.federation.pages import GUIDES
+from tests.identity.test_federation import resume, suspend
 from tests.issuers.shapes import T, changed
 from tests.support.certificates import certify
 from tests.support.issuer import FakeIssuer, fake_issuer, in_tls, pair, signed
-from tests.support.platform import CLUSTER, RULES, Platform
+from tests.support.platform import ACTIONS, CLUSTER, RULES, Platform
 from tests.support.world import WorldClock, running_world, settings_for, upstream
 
 OF_CLUSTERS: Final = "https://kubernetes.default.svc.cluster.local"
@@ -211,6 +213,34 @@ async def test_a_cluster_that_nobody_can_reach_is_known_by_a_file_that_counts_at
         await refused(there, job, first)
         await reads(there, lease)
     assert not signer.asked
+
+
+async def test_a_stranger_on_the_same_platform_gets_the_answer_of_a_job_that_there_is_not(
+    declared: Declared, database_url: str
+) -> None:
+    signer = declared.signer
+    keys = f'[keys]\nfrom = "url"\nurl = "{signer.url}/jwks"\nprivate = true\n'
+    declared.add(ACTIONS, "github-actions", signer.url, f"shared = true\n{keys}")
+    faults: list[dict[str, Any]] = [
+        {},
+        {"aud": "https://else.example"},
+        {"exp": 1_000, "iat": 10},
+        {"exp": signer.second + 9_000},
+    ]
+    async with declared.broker(database_url) as there:
+        job, nobody = await job_of(there, "nightly", ACTIONS, RULES[ACTIONS]), ids.new(ids.WorkloadId)
+        for fault in faults:
+            for suspended in (False, True):
+                if suspended:
+                    await suspend(there, ACTIONS)
+                stranger = there.run_token(repository_id="1", **fault)
+                mine, none = await refused(there, job, stranger), await refused(there, nobody, stranger)
+                assert mine.keys() == none.keys() == {"error", "error_description"}
+            await resume(there, ACTIONS)
+        said = [(await refused(there, job, there.run_token(**fault)))["code"] for fault in faults[1:]]
+        assert said == ["wrong_audience", "token_over", "lives_too_long"], "but whose run it is learns what to do"
+        reasons = {event["core"]["reason"] for event in await there.world.events(kind="auth.token_refused")}
+        assert {"claim_differs", "wrong_audience", "token_over", "lives_too_long", "issuer_suspended"} <= reasons
 
 
 @pytest.mark.parametrize("kind", [ASSERTION_TYPE, SPIFFE_TYPE])

@@ -76,6 +76,24 @@ def test_on_a_shared_issuer_only_who_proved_whose_run_it_is_learns_why() -> None
     assert refused(shared, [trust_for(shape)], mine).public == "environment is `dev`; no trust takes it."
 
 
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.preset)
+def test_a_stranger_of_a_shared_issuer_learns_not_even_that_there_is_a_trust(shape: Shape) -> None:
+    shared, private = issuer_for(shape, shared=True), issuer_for(shape)
+    preset, trust = shared.kind, trust_for(shape)
+    why = NotProved("token_over", "The token is over since 9 s; bring a fresh one.")
+    name = next(name for name in shape.rule if name in preset.identifying)
+    claim = preset.claim(name)
+    assert claim is not None
+    strangers = changed(shape.claims, ">".join(claim.path), "another")
+    key = pair("k", "P-256")
+    mine, theirs = signed(key, shape.claims, "ES256"), signed(key, strangers, "ES256")
+    assert assertion.discreet(why, shared, [trust], mine) is why
+    told = assertion.discreet(why, shared, [trust], theirs)
+    assert (told.code, told.public) == ("token_over", "")
+    assert assertion.discreet(why, private, [trust], theirs) is why
+    assert refused(shared, [trust], strangers).public == ""
+
+
 def test_a_trust_may_name_the_networks_that_tokens_come_from() -> None:
     shape = BY_PRESET["kubernetes"]
     trust = trust_for(shape, networks=["203.0.113.0/24", "2001:db8::/32"])

@@ -123,6 +123,17 @@ def mend(code: str, issuer: IssuerFile, wanted: Expected, claims: Mapping[str, A
     return ""
 
 
+def discreet(refused: NotProved, issuer: IssuerFile, trusts: Sequence[TrustRow], token: str) -> NotProved:
+    """A refusal as whoever brought a token may learn it.
+
+    An issuer that signs for everybody on its platform signs for strangers, too.  Who is none of whom a trust is about
+    learns nothing, not even that there is a trust.
+    """
+    claims = peek(token, OTHERS).claims
+    known = not issuer.shared or any(issuer.kind.identifies(trust.claims, claims) for trust in trusts)
+    return refused if known else NotProved(refused.code)
+
+
 def taken(
     issuer: IssuerFile, trusts: Sequence[TrustRow], claims: Claims, token: str, address: str, now: Millis
 ) -> Proof:
@@ -139,8 +150,8 @@ def taken(
         if found is None:
             return _proof(issuer, trust, claims, token, now)
         refusals.append(found)
-    nearest = max(refusals, key=lambda one: one.claim not in issuer.kind.identity)
-    known = not issuer.shared or nearest.claim not in issuer.kind.identity
+    nearest = max(refusals, key=lambda one: one.claim not in issuer.kind.identifying)
+    known = not issuer.shared or nearest.claim not in issuer.kind.identifying
     raise NotProved(nearest.code, nearest.text if known else "")
 
 

@@ -95,9 +95,12 @@ class Federation:
         if not own or state is None:
             raise NotProved("issuer_unknown")
         self.heed(issuer, state)
-        claims = await assertion.verified(token, issuer, keys, self.audience, now)
-        if state.suspended_at is not None:
-            raise NotProved("issuer_suspended", f"The issuer {issuer.id} is suspended. An admin can resume it.")
+        try:
+            claims = await assertion.verified(token, issuer, keys, self.audience, now)
+            if state.suspended_at is not None:
+                raise NotProved("issuer_suspended", f"The issuer {issuer.id} is suspended. An admin can resume it.")
+        except NotProved as refused:
+            raise assertion.discreet(refused, issuer, own, token) from None
         proof = assertion.taken(issuer, own, claims, token, address, now)
         return proof, (proof.trust.id, state.era)
 

@@ -128,7 +128,7 @@ class Preset:
         claims: all that a rule may bind.
         required: of each of these groups, every rule binds at least one.
         needs: what a rule has to bind, too, that binds the one; by itself that one says too little.
-        identity: names whose values are told to whoever brings a token only once they match (on a shared issuer).
+        identity: of what is required, what says whose the token is; empty for all of it.
         told: what of a token goes on the record: short names to paths.
         once: each token is good for one exchange, as the platform makes one for each request.
         lifetime_s: how many seconds a token may last.
@@ -155,6 +155,16 @@ class Preset:
     def claim(self, name: str) -> Claim | None:
         """The claim of a short name."""
         return next((one for one in self.claims if one.name == name), None)
+
+    @property
+    def identifying(self) -> frozenset[str]:
+        """Names of claims that say whose a token is: a stranger's differ in them."""
+        return self.identity or frozenset(name for group in self.required for name in group)
+
+    def identifies(self, rule: Rule, claims: Claims) -> bool:
+        """Whether a token is of whom the rule is about, whatever else of it differs."""
+        found = self.mismatch({name: rule[name] for name in rule if name in self.identifying}, claims)
+        return found is None or found.claim not in self.identifying
 
     def faults(self, rule: Rule) -> list[str]:
         """What is wrong with a rule, a sentence each, with what to do."""
@@ -190,6 +200,9 @@ class Preset:
         """
         for name in sorted(rule, key=lambda name: (name not in self.identity, name)):
             claim, shown = self.claim(name), self._shown(name, claims)
+        for name in sorted(rule, key=lambda name: (name not in self.identifying, name)):
+            claim = self.claim(name)
+            shown = claim.shown(claims) if claim else ()
             if claim is None or not shown:
                 return Unfit("claim_missing", f"The token has no {name}, or not as {self.title} writes it.", name)
             if not any(claim.fits(wanted, value) for wanted in rule[name] for value in shown):
