@@ -90,6 +90,26 @@ def test_a_value_is_exactly_that(value: Any) -> None:
     assert refused("github-actions", changed(GITHUB.claims, "environment", value)) in {"claim_differs", "claim_missing"}
 
 
+@pytest.mark.parametrize(
+    ("preset", "bound"),
+    [
+        ("aws", {"instance": "arn:aws:ec2:eu-west-1:123456789012:instance/i-0a1b2c3d"}),
+        ("aws", {"source_region": "eu-west-1", "org_id": "o-abc1234567"}),
+        ("kubernetes", {"pod": "nightly-7d", "node": "ip-10-0-1-7", "serviceaccount_uid": UID}),
+        ("google", {"instance_id": "41", "zone": "europe-west1-b"}),
+        ("circleci", {"vcs_ref": "refs/heads/main", "ssh_rerun": "false"}),
+        ("buildkite", {"branch": "main", "step": "run"}),
+        ("github-actions", {"runner_environment": "github-hosted", "visibility": "private", "enterprise_id": "9"}),
+        ("gitlab", {"environment_protected": "true", "config": "gitlab.com/acme/sync//.gitlab-ci.yml@refs/heads/main"}),
+    ],
+)
+def test_what_a_rule_may_bind_besides_is_where_the_platform_writes_it(preset: str, bound: dict[str, str]) -> None:
+    shape, kind = BY_PRESET[preset], PRESETS[preset]
+    rule = {**shape.rule, **{name: [value] for name, value in bound.items()}}
+    assert kind.faults(rule) == []
+    assert kind.mismatch(rule, shape.claims) is None
+
+
 @pytest.mark.parametrize("pattern", [".*", "prod|dev", "^prod$", "pro?", "(prod)", "[p]rod", "*", "prod*", "{prod}"])
 def test_what_looks_like_a_pattern_is_no_pattern_and_is_warned_of(pattern: str) -> None:
     rule = {**GITHUB.rule, "environment": [pattern]}
