@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -213,6 +214,22 @@ async def test_a_cluster_that_nobody_can_reach_is_known_by_a_file_that_counts_at
         await refused(there, job, first)
         await reads(there, lease)
     assert not signer.asked
+
+
+async def test_no_name_that_a_run_gave_itself_passes_for_another_fact_on_the_record(
+    declared: Declared, database_url: str
+) -> None:
+    keys = f'[keys]\nfrom = "url"\nurl = "{declared.signer.url}/jwks"\nprivate = true\n'
+    declared.add(ACTIONS, "github-actions", declared.signer.url, keys)
+    async with declared.broker(database_url) as there:
+        job = await job_of(there, "nightly", ACTIONS, RULES[ACTIONS])
+        names = ('acme/sync run_id=1 actor="eve"', "a=b", "c\\ d", "\N{NO-BREAK SPACE}run_id=1")
+        for name in names:
+            await there.headers(job, there.run_token(repository=name, actor="ada"))
+        notes = [event["personal"]["note"] for event in await there.world.events(kind="auth.token_issued")]
+        facts = [dict(re.findall(r'(\w+)=((?:"(?:[^"\\]|\\.)*")|\S+)(?: |$)', note)) for note in notes]
+        assert [(one["run_id"], one["actor"]) for one in facts] == [("8812", "ada")] * len(names)
+        assert [json.loads(one["repository"]) for one in facts] == list(names)
 
 
 async def test_a_stranger_on_the_same_platform_gets_the_answer_of_a_job_that_there_is_not(

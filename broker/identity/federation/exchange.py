@@ -7,6 +7,8 @@ platform knows none.  So the request does, by ``client_id``, and only that workl
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Final
@@ -41,6 +43,7 @@ PLATFORM_METHOD: Final = "platform_jwt"
 # A token that was used is kept this much longer than it could be taken.
 _KEPT_MS: Final = 60_000
 _AGAIN_S: Final = 60
+_PLAIN: Final = re.compile(r"[^\s\"=\\]+")
 
 
 def is_foreign(token: str) -> bool:
@@ -168,7 +171,7 @@ class Federation:
                     await session.flush()
                 else:
                     await self._noted(session, used, workload, proof)
-                told = " ".join(f"{name}={value}" for name, value in proof.told.items())
+                told = " ".join(f"{name}={_apart(value)}" for name, value in proof.told.items())
                 event = Event.about(
                     proof.trust, "auth.token_issued", actor, self._clock(), reason=_word(proof.name), note=told
                 )
@@ -201,6 +204,11 @@ class Federation:
 def _word(name: str) -> str:
     """A token's name as the core of an event may hold it."""
     return word(name) or hashlib.sha256(name.encode()).hexdigest()
+
+
+def _apart(value: str) -> str:
+    """A value, in quotes if it could pass for more: some are chosen by who writes a workflow."""
+    return value if _PLAIN.fullmatch(value) else json.dumps(value, ensure_ascii=False)
 
 
 def _types(issuer: IssuerFile) -> tuple[str, ...]:
