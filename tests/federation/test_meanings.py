@@ -94,6 +94,7 @@ def test_a_value_is_exactly_that(value: Any) -> None:
     ("preset", "bound"),
     [
         ("aws", {"instance": "arn:aws:ec2:eu-west-1:123456789012:instance/i-0a1b2c3d"}),
+        ("aws", {"principal_tags": "cost-center=7"}),
         ("aws", {"source_region": "eu-west-1", "org_id": "o-abc1234567"}),
         ("kubernetes", {"pod": "nightly-7d", "node": "ip-10-0-1-7", "serviceaccount_uid": UID}),
         ("google", {"instance_id": "41", "zone": "europe-west1-b"}),
@@ -108,6 +109,20 @@ def test_what_a_rule_may_bind_besides_is_where_the_platform_writes_it(preset: st
     rule = {**shape.rule, **{name: [value] for name, value in bound.items()}}
     assert kind.faults(rule) == []
     assert kind.mismatch(rule, shape.claims) is None
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [..., None, "team=data", ["team=data"], {}, {"team": "dat"}, {"team": None}, {"TEAM": "data"}, {"team=d": "ata"}],
+)
+def test_a_roles_tag_is_the_whole_of_it_and_no_tag_that_the_caller_adds(tags: Any) -> None:
+    shape = BY_PRESET["aws"]
+    rule = {**shape.rule, "principal_tags": ["team=data"]}
+    added = changed(shape.claims, "https://sts.amazonaws.com/>request_tags", {"team": "data"})
+    assert PRESETS["aws"].mismatch(rule, added) is None
+    found = PRESETS["aws"].mismatch(rule, changed(added, "https://sts.amazonaws.com/>principal_tags", tags))
+    assert found is not None
+    assert found.claim == "principal_tags"
 
 
 @pytest.mark.parametrize("pattern", [".*", "prod|dev", "^prod$", "pro?", "(prod)", "[p]rod", "*", "prod*", "{prod}"])

@@ -13,7 +13,7 @@ from broker.issuers.presets.model import Claim, Kind, Preset
 from tests.issuers.shapes import BY_PRESET, SHAPES, Shape, changed
 
 Rule = Mapping[str, Sequence[str]]
-_OF_KIND = {Kind.TEXT: str, Kind.NUMBER: int, Kind.FLAG: bool, Kind.LIST: list}
+_OF_KIND = {Kind.TEXT: str, Kind.NUMBER: int, Kind.FLAG: bool, Kind.LIST: list, Kind.TAGS: dict}
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.sampled_from(["", "a", "true", "True", "1"]),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("ab"), inner, max_size=2),
@@ -38,9 +38,17 @@ def model(preset: Preset, rule: Rule, claims: Mapping[str, Any]) -> bool:
     """What a rule means: each of its claims is there, of its type, with one of the values; and nothing refuses."""
     found = {one.name: at(claims, one.path) for one in preset.claims if one.name in rule}
     typed = all(type(value) is _OF_KIND[claim_of(preset, name).kind] for name, value in found.items())
-    texts = {name: value if isinstance(value, list) else [value] for name, value in found.items()}
-    matches = typed and all({*map(written, texts[name])} & {*rule[name]} - {""} for name in rule)
+    matches = typed and all({*said(found[name])} & {*rule[name]} - {""} for name in rule)
     return matches and preset.refuses(claims, frozenset(rule)) is None
+
+
+def said(value: Any) -> list[str]:
+    """What a claim says, a text for each."""
+    if isinstance(value, dict):
+        return [f"{name}={text}" for name, text in value.items() if isinstance(text, str) and text and "=" not in name]
+    if isinstance(value, list):
+        return value if all(isinstance(one, str) and one for one in value) else []
+    return [written(value)]
 
 
 def claim_of(preset: Preset, name: str) -> Claim:

@@ -120,6 +120,7 @@ SHAPES: Final = [
                 "source_region": "eu-west-1",
                 "org_id": "o-abc1234567",
                 "ec2_source_instance_arn": "arn:aws:ec2:eu-west-1:123456789012:instance/i-0a1b2c3d",
+                "principal_tags": {"team": "data", "cost-center": "7"},
                 "request_tags": {"job": "1"},
             },
         },

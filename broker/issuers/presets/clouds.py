@@ -43,6 +43,14 @@ AWS: Final = Preset(
         Claim("sub", ("sub",), form=_ROLE, example="arn:aws:iam::123456789012:role/nightly"),
         Claim("account", (_STS, "aws_account"), form="[0-9]{12}", example="123456789012"),
         Claim("org_id", (_STS, "org_id"), form="o-[a-z0-9]{10,32}", example="o-abc1234567"),
+        # Those of the role. What the caller adds are request_tags, which nothing can bind.
+        Claim(
+            "principal_tags",
+            (_STS, "principal_tags"),
+            kind=Kind.TAGS,
+            form="[ -<>-~]{1,128}=[ -~]{1,256}",
+            example="team=data",
+        ),
         Claim("source_region", (_STS, "source_region"), form="[a-z0-9-]+", example="eu-west-1"),
         Claim("lambda", (_STS, "lambda_source_function_arn"), form="arn:[!-~]+"),
         Claim("instance", (_STS, "ec2_source_instance_arn"), form="arn:[!-~]+"),

@@ -28,6 +28,7 @@ class Kind(StrEnum):
     NUMBER = "number"
     FLAG = "flag"
     LIST = "list"
+    TAGS = "tags"  # an object of names with texts, which a rule writes as name=text
 
 
 class Star(StrEnum):
@@ -42,6 +43,10 @@ _STARRED: Final = {
     Star.IN_REF: re.compile(r"refs/(?:heads|tags)/[!-~]*\*"),
     Star.SEGMENTS: re.compile(r"spiffe://[a-z0-9._-]+/(?:[A-Za-z0-9._-]+/)+\*"),
 }
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,9 @@ class Claim:
                 return ("true" if found else "false",)
             case Kind.NUMBER, int() if not isinstance(found, bool):
                 return (str(found),)
-            case Kind.LIST, list() if all(isinstance(one, str) and one for one in found):
+            case Kind.TAGS, dict():
+                return tuple(f"{name}={text}" for name, text in found.items() if "=" not in name and _is_text(text))
+            case Kind.LIST, list() if all(map(_is_text, found)):
                 return tuple(found)
         return ()
 
