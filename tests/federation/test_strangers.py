@@ -92,6 +92,27 @@ async def test_fifty_keys_that_nobody_has_cost_the_issuer_one_question(there: Pl
     assert there.issuer.asked["/jwks"] == 1
 
 
+async def test_while_an_issuer_fails_a_key_that_may_be_new_gets_one_answer_whoever_is_named(there: Platform) -> None:
+    job, nobody = await there.world.job(), ids.new(ids.WorkloadId)
+    await there.trust(job.id)
+    known = there.pod_token()
+    (await there.exchange(job.id, known)).raise_for_status()
+    there.issuer.answers["/jwks"] = lambda: Response(status_code=500)
+    there.world.clock.forward(seconds=61)
+    new = signed(pair("k2"), pod_claims(there))
+    for named in (job.id, nobody, job.id):
+        assert (await there.exchange(named, new)).status_code == 503
+    assert there.issuer.asked["/jwks"] == 2, "once a minute, whoever asks"
+    # what it said before holds, and says as little
+    (await there.exchange(job.id, there.pod_token())).raise_for_status()
+    forged = signed(pair("k1"), pod_claims(there))
+    assert {(await there.exchange(named, forged)).status_code for named in (job.id, nobody)} == {401}
+    there.issuer.answers.clear()
+    there.world.clock.forward(seconds=61)
+    assert (await there.exchange(nobody, new)).status_code == 401
+    assert (await there.exchange(job.id, new)).status_code == 401
+
+
 async def by_every_way(there: Platform) -> list[tuple[str, bytes]]:
     """Tokens, good ones and bad ones, in the right place and in wrong ones; each with what was answered."""
     world, issuer = there.world, there.issuer

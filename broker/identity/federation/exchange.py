@@ -30,7 +30,7 @@ from broker.identity.federation.tables import IssuerRow, TrustRow, UsedTokenRow
 from broker.identity.principal import Via
 from broker.identity.tables import WorkloadRow
 from broker.issuers.files import SPIFFE, IssuerFile, Issuers
-from broker.issuers.issuer import Issuer, IssuerUnreachable
+from broker.issuers.issuer import Issuer
 from broker.issuers.unverified import OTHERS, NotAToken, peek
 from broker.notifications.altered import report
 from broker.notifications.notices import notify
@@ -42,7 +42,6 @@ SPIFFE_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe"
 PLATFORM_METHOD: Final = "platform_jwt"
 # A token that was used is kept this much longer than it could be taken.
 _KEPT_MS: Final = 60_000
-_AGAIN_S: Final = 60
 _PLAIN: Final = re.compile(r"[^\s\"=\\]+")
 
 
@@ -90,10 +89,10 @@ class Federation:
         if issuer is None or form.get("client_assertion_type") not in _types(issuer):
             raise NotProved("issuer_unknown")
         keys = self.signer(issuer)
-        if keys.away:
-            await keys.look()
-        if keys.away:  # whoever is named: the answer tells nobody which workload trusts whom
-            raise IssuerUnreachable(_AGAIN_S)
+        if keys.heard.failing_since is not None:
+            # Whoever is named: neither answer tells which workload trusts whom.
+            header = peek(token, OTHERS).header
+            await keys.candidates(header.get("kid"), str(header.get("alg")))
         own, state = await self._known(workload_id, issuer, now)
         if not own or state is None:
             raise NotProved("issuer_unknown")
