@@ -109,7 +109,6 @@ GITLAB: Final = Preset(
     needs={"ref": "ref_type"},
     audience="`id_tokens: …: aud:` in .gitlab-ci.yml",
     refuses=_gitlab,
-    beside={"ref": "ref_type"},
 )
 TERRAFORM: Final = Preset(
     "hcp-terraform",

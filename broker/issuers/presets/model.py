@@ -205,11 +205,8 @@ class Preset:
 
         What the rule expects is left out of the text: it goes to whoever brought the token.
         """
-        for name in sorted(rule, key=lambda name: (name not in self.identity, name)):
-            claim, shown = self.claim(name), self._shown(name, claims)
         for name in sorted(rule, key=lambda name: (name not in self.identifying, name)):
-            claim = self.claim(name)
-            shown = claim.shown(claims) if claim else ()
+            claim, shown = self.claim(name), self._shown(name, claims)
             if claim is None or not shown:
                 return Unfit("claim_missing", f"The token has no {name}, or not as {self.title} writes it.", name)
             if not any(claim.fits(wanted, value) for wanted in rule[name] for value in shown):
@@ -224,7 +221,7 @@ class Preset:
         found: dict[str, Sequence[str]] = {}
         for group in self.required:
             name = next((one for one in group if self._shown(one, claims)), "")
-            for each in filter(None, (name, self.beside.get(name))):
+            for each in filter(None, (name, self.beside.get(name), self.needs.get(name))):
                 if shown := self._shown(each, claims):
                     found[each] = shown[:1]
         return found
