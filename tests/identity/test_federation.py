@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import event, text, update
 from starlette.responses import Response
 
 from broker.audit.events import BROKER
@@ -79,8 +81,49 @@ async def test_only_the_named_workloads_trusts_are_looked_at(there: Platform) ->
     assert "code" not in body, "nothing is told of what this workload trusts"
     nobody = await refused(there, ids.new(ids.WorkloadId), there.pod_token())
     assert {**body, "error_description": ""} == {**nobody, "error_description": ""}
-    assert there.issuer.asked[JWKS] == 0, "nobody is asked for the keys of an issuer that isn't trusted for this job"
     assert await reasons(there) == ["issuer_unknown"]
+
+
+async def test_nobody_is_asked_for_the_keys_of_an_issuer_that_no_workload_trusts(there: Platform) -> None:
+    job = await there.world.job()
+    await there.trust(job.id, ACTIONS)
+    assert "code" not in await refused(there, job.id, there.pod_token())
+    assert there.issuer.asked[JWKS] == 0
+    assert await reasons(there) == ["issuer_unknown"]
+
+
+async def test_no_answer_to_a_token_that_is_not_taken_tells_which_workload_trusts_its_issuer(there: Platform) -> None:
+    job, other = await there.world.job("sync"), await there.world.job("other")
+    await there.trust(job.id)
+
+    async def told(token: str) -> list[dict[str, Any]]:
+        answers = [await there.exchange(named, token) for named in (job.id, other.id, ids.new(ids.WorkloadId))]
+        timeless = [re.sub("[0-9]+", "0", each.text) for each in answers]
+        return [{**json.loads(body), "status": each.status_code} for body, each in zip(timeless, answers, strict=True)]
+
+    good = there.pod_token()
+    unknown = [there.issuer.sign({"iss": there.issuer.url}, kid="k9"), good[:-8] + "AAAAAAAA"]
+    for token in (*unknown, there.pod_token(aud="https://elsewhere.example"), there.pod_token(exp=1_000, iat=10)):
+        first, *others = await told(token)
+        assert others == [first, first]
+    there.issuer.answers[JWKS] = lambda: Response(status_code=500)
+    there.world.clock.forward(seconds=61)
+    first, *others = await told(unknown[0])
+    assert [first["status"], *(each["status"] for each in others)] == [503, 503, 503]
+    await suspend(there)
+    first, *others = await told(good)
+    assert (first["code"], others) == ("issuer_suspended", [first, first])
+
+
+async def test_strangers_tokens_leave_connections_of_the_database_to_others(there: Platform) -> None:
+    job = await there.world.job()
+    await there.trust(job.id)
+    out: list[int] = []
+    pool = there.world.services.parts.db.engine.sync_engine.pool
+    event.listen(pool, "checkout", lambda *_: out.append(out[-1] + 1 if out else 1))
+    event.listen(pool, "checkin", lambda *_: out.append(out[-1] - 1 if out else -1))
+    await asyncio.gather(*(there.exchange(job.id, there.issuer.sign({"iss": there.issuer.url})) for _ in range(30)))
+    assert max(out) <= 4
 
 
 async def test_a_token_without_the_workloads_name_is_told_to_send_it(there: Platform) -> None:

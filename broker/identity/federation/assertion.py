@@ -1,8 +1,8 @@
 """The check of a platform's token that a job brings.
 
 It finds out whose the token is, what it says, and which trust takes it.
-Nothing is fetched for a token whose issuer isn't that of a trust of the named job.  What is told to whoever brought it
-goes as far as they proved something: before the signature held, nothing.
+Nothing is fetched for a token whose issuer nobody trusts.  What is told to whoever brought it goes as far as they
+proved something: before the signature held, nothing.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ platform knows none.  So the request does, by ``client_id``, and only that workl
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
@@ -43,6 +44,7 @@ PLATFORM_METHOD: Final = "platform_jwt"
 # A token that was used is kept this much longer than it could be taken.
 _KEPT_MS: Final = 60_000
 _PLAIN: Final = re.compile(r"[^\s\"=\\]+")
+_LOOKING: Final = 2
 
 
 def is_foreign(token: str) -> bool:
@@ -68,6 +70,8 @@ class Federation:
 
     def __init__(self, parts: Parts, issuers: Issuers, audience: str) -> None:
         self._db, self._clock = parts.db, parts.clock
+        # As with a job's own key: strangers leave connections to uses.
+        self._looking = asyncio.Semaphore(_LOOKING)
         self._refreshed: dict[str, Millis | None] = {}
         self.brought = Counter[tuple[str, str]]()  # for metrics: by preset, and what came of it
         self.audience = audience
@@ -94,13 +98,16 @@ class Federation:
             header = peek(token, OTHERS).header
             await keys.candidates(header.get("kid"), str(header.get("alg")))
         own, state = await self._known(workload_id, issuer, now)
-        if not own or state is None:
+        if state is None:  # no workload ever trusted it
             raise NotProved("issuer_unknown")
         self.heed(issuer, state)
+        # Whoever is named, trust or not: anybody may have a token of a shared issuer.
         try:
             claims = await assertion.verified(token, issuer, keys, self.audience, now)
             if state.suspended_at is not None:
                 raise NotProved("issuer_suspended", f"The issuer {issuer.id} is suspended. An admin can resume it.")
+            if not own:
+                raise NotProved("issuer_unknown")
         except NotProved as refused:
             raise assertion.discreet(refused, issuer, own, token) from None
         proof = assertion.taken(issuer, own, claims, token, address, now)
@@ -110,7 +117,7 @@ class Federation:
         self, workload_id: WorkloadId, issuer: IssuerFile, now: Millis
     ) -> tuple[list[TrustRow], IssuerRow | None]:
         """The workload's trusts in an issuer, and the issuer's state."""
-        async with self._db.read(EVERY_TENANT) as session:
+        async with self._looking, self._db.read(EVERY_TENANT) as session:
             found = await trusts.of_workload(session, workload_id, now)
             state = await session.get(IssuerRow, issuer.id)
         for row in found:
