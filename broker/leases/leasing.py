@@ -228,9 +228,9 @@ class Leasing:
     async def _replay(self, actor: Actor, request: AccessRequest, lease: Lease) -> Issued:
         lease, snapshot = await self.snapshot_of(lease)
         target = request.target
-        asked = (target.provider, target.label, request.mode, request.purpose)
+        asked = (target.provider, target.label, request.mode, request.purpose, _stood_on(request))
         same_organization = target.organization_reference in {snapshot.organization_id, snapshot.slug}
-        if not same_organization or asked != (lease.provider, lease.label, lease.mode, lease.purpose):
+        if not same_organization or asked != (lease.provider, lease.label, lease.mode, lease.purpose, lease.via):
             raise Invalid("Idempotency-Key: was used for another request; use a new one.")
         assert snapshot.key is not None
         _refuse_old_copy(lease, snapshot)
@@ -410,6 +410,11 @@ def _id_for(key: bytes, actor: Actor, idempotency_key: str) -> LeaseId:
     return ids.of(ids.LeaseId, hmac.digest(key, text, hashlib.sha256)[:16])
 
 
+def _stood_on(request: AccessRequest) -> str | None:
+    """The ids that the request's token stands on, as a lease's row has them."""
+    return " ".join(request.via) or None
+
+
 def _no_longer(lease: Lease, snapshot: AccessSnapshot, now: Millis) -> Denied | None:
     """Why a standing lease may no longer be used; None if it may."""
     known = snapshot.policy_input
@@ -469,5 +474,5 @@ def _new(
         issued_at=now,
         expires_at=min(later(now, allowed.ttl * 1000), until),
         until=until,
-        via=" ".join(request.via) or None,
+        via=_stood_on(request),
     )

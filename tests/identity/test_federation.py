@@ -321,6 +321,21 @@ async def test_a_revoked_trust_gives_no_lease_to_tokens_that_still_last(there: P
     assert (listed.status_code, listed.json()["code"]) == (403, "trust_over")
 
 
+async def test_a_lease_that_something_else_proved_is_given_to_no_token_for_its_idempotency_key(there: Platform) -> None:
+    """It would outlast what the second token stands on."""
+    await there.world.key_for("acme")
+    job = await there.world.job()
+    await there.world.grant(job, "acme", modes=("use", "reveal"))
+    await there.trust(job.id)
+    once = {"Idempotency-Key": "run-7"}
+    (await job.ask("acme", mode="reveal", headers=once)).raise_for_status()
+    body = {"organization": "acme", "provider": "raptor-comply", "mode": "reveal"}
+    proved = await there.headers(job.id)
+    answer = await there.world.http.post("/v1/leases", headers={**proved, **once}, json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+    assert await there.world.events(kind="lease.replayed") == []
+
+
 async def test_what_another_trust_proved_goes_on(there: Platform) -> None:
     job, trust, _ = await with_access(there)
     await there.trust(job, ACTIONS)
