@@ -7,6 +7,7 @@ import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 _PORTS: Final = {"https": "443", "http": "80"}
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -44,8 +45,12 @@ class Declared:
     use: str = "sig"
 
     def trusts(self, url: str) -> bool:
-        """Whether the broker may ask this address on the issuer's word."""
-        return fault(url, private=self.private, query=True) is None and host(url) in {*self._own(), *self.hosts}
+        """Whether the broker may ask this address on the issuer's word.
+
+        That goes no further than the declaration: https leads to https alone.
+        """
+        plain = self.private and (self.keys_url or self.issuer).startswith("http://")
+        return fault(url, private=plain, query=True) is None and host(url) in {*self._own(), *self.hosts}
 
     def knows(self, url: str) -> bool:
         """Whether a host is one that the declaration itself names.
@@ -67,13 +72,23 @@ def fault(url: str, *, private: bool, query: bool = False) -> str | None:
     """
     bare, mark, asked = url.partition("?")
     found = _URL.fullmatch(bare)
-    if len(url) > _LONGEST or found is None or (mark and not query) or not re.fullmatch(r"[!-~]*", asked) or "#" in url:
+    wrong = len(url) > _LONGEST or (mark and not query) or not re.fullmatch(r"[!-~]*", asked) or "#" in url
+    if found is None or wrong or not _can_be_dialled(bare):
         return "write it as the issuer does: https://, a host in lower case, perhaps a path, and nothing else"
     if found[1] == "http" and not private:
         return "must begin with https:// (an issuer on http needs private = true)"
     if not _DOTS.isdisjoint(part.lower() for part in found[4].split("/")):
         return "leave dot segments out of its path"
     return None
+
+
+def _can_be_dialled(url: str) -> bool:
+    """Whether its port and its address literal, if it has them, are such."""
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        return False
+    return True
 
 
 def host(url: str) -> str:

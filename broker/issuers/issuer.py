@@ -154,9 +154,11 @@ class Issuer:
     async def _ask(self) -> None:
         """Have the documents again, unless they were asked for within the last minute."""
         self._begin()
-        if self._asking is not None:
+        while self._asking is not None:
             # The asking is everybody's: one caller who gives up ends it for nobody else.
             await asyncio.shield(self._asking)
+            if self._tried_at is None:  # renewed meanwhile
+                self._begin()
 
     def _begin(self) -> None:
         now = self._clock()
@@ -168,7 +170,9 @@ class Issuer:
 
     async def _fetch(self, now: Millis) -> None:
         try:
-            self._keep(await self._documents(now))
+            had = await self._documents(now)
+            # What was asked for before a renewal is none.
+            self._keep(had if self._tried_at is not None else replace(had, fresh_ms=0))
             self._failing_since = None
         except NotHad as fault:
             if self._failing_since is None:

@@ -213,6 +213,28 @@ async def test_a_new_key_is_taken_and_a_withdrawn_one_is_gone(
     assert await kids(issuer, "k1") == []
 
 
+async def test_what_was_asked_for_before_a_renewal_does_not_count_as_renewed(
+    provider: FakeIssuer, issuer: Issuer
+) -> None:
+    began, gate, before = asyncio.Event(), asyncio.Event(), json.dumps(provider.jwks()).encode()
+
+    async def late() -> AsyncIterator[bytes]:
+        began.set()
+        await gate.wait()
+        yield before
+
+    provider.answers[JWKS] = lambda: StreamingResponse(late())
+    asking = asyncio.create_task(kids(issuer, "k1"))
+    await began.wait()
+    provider.keys[:] = [pair("k2")]
+    issuer.renew()
+    provider.answers.clear()
+    gate.set()
+    assert await asking == [], "the withdrawn key is gone also for who waited already"
+    assert await kids(issuer, "k2") == ["k2"]
+    assert provider.asked[JWKS] == 2
+
+
 async def test_keys_last_a_day_without_their_issuer(provider: FakeIssuer, issuer: Issuer, clock: WorldClock) -> None:
     assert await kids(issuer, "k1") == ["k1"]
     provider.answers[DISCOVERY] = lambda: Response(status_code=503)
@@ -252,6 +274,8 @@ async def test_what_an_issuer_says_may_shorten_an_hour(
         "https://login.example/%2E%2e/b",
         "https://lögin.example",
         "https://login.example:0",
+        "https://login.example:65536",
+        "https://[::1::]",
         "https://",
         "login.example",
         "https://login.example\n",
@@ -324,6 +348,16 @@ async def test_a_bearer_token_goes_to_the_declared_host_alone(
     bearer.unlink()
     with pytest.raises(IssuerUnreachable):
         await kids(Issuer(declared, outbound, clock), "k1")
+
+
+async def test_a_document_fetched_safely_leads_to_no_address_that_is_not_safe(provider: FakeIssuer) -> None:
+    """Private hosts may speak http, and one that is declared with https doesn't."""
+    declared = Declared("https://cluster.example", hosts=frozenset({"other.example"}), private=True)
+    assert declared.trusts("https://cluster.example/jwks")
+    assert not declared.trusts("http://cluster.example:443/jwks")
+    assert not declared.trusts("http://cluster.example/jwks")
+    assert not declared.trusts("http://other.example/jwks")
+    assert Declared(provider.url, private=True).trusts(f"{provider.url}/jwks")
 
 
 async def test_a_mesh_signs_with_keys_that_are_for_that_alone(
