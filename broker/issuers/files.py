@@ -194,6 +194,8 @@ def _against(one: IssuerFile, bundled: Collection[IssuerFile], own: Collection[I
     for other in bundled:
         if one.issuer == other.issuer and one.preset != other.preset:
             yield f'preset: must be "{other.preset}" for this issuer, whose checks can\'t be left out'
+        if one.issuer == other.issuer and other.shared and not one.shared:
+            yield "shared: must be true for this issuer, which signs for everybody"
         if (one.id == other.id) != (one.issuer == other.issuer):
             yield f'id: "{other.id}" comes with the broker, for {other.issuer}; take another id, or the same for both'
     for field in ("id", "issuer"):

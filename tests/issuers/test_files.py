@@ -116,10 +116,11 @@ def test_the_checks_of_an_issuer_that_comes_with_the_broker_cant_be_left_out(tmp
     assert 'own.toml: preset: must be "github-actions" for this issuer, whose checks can\'t be left out' in wrong(
         tmp_path, own=plain
     )
-    (tmp_path / "own.toml").write_text(
-        f'id = "github-actions"\nversion = 1\npreset = "github-actions"\nissuer = "{github}"\n'
-        'audience = "keybroker"\nshared = true\n'
+    own = (
+        f'id = "github-actions"\nversion = 1\npreset = "github-actions"\nissuer = "{github}"\naudience = "keybroker"\n'
     )
+    assert wrong(tmp_path, own=own) == ["own.toml: shared: must be true for this issuer, which signs for everybody"]
+    (tmp_path / "own.toml").write_text(f"{own}shared = true\n")
     one = files.load(tmp_path).get("github-actions")
     assert one is not None
     assert one.audience == "keybroker"

@@ -92,6 +92,7 @@ def test_a_tag_with_the_name_of_a_branch_is_told_from_it() -> None:
         ("github-actions", "event_name", "pull_request_target", "event_refused"),
         ("github-actions", "event_name", "pull_request", "event_refused"),
         ("github-actions", "event_name", ..., "event_refused"),
+        ("github-actions", "event_name", ["push"], "event_refused"),
         ("github-actions", "repository_owner_id", "654321", "claim_differs"),
         ("gitlab", "job_project_id", "29", "event_refused"),
         ("gitlab", "pipeline_source", "merge_request_event", "event_refused"),

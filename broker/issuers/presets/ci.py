@@ -21,7 +21,7 @@ def _named(*names: str) -> dict[str, tuple[str, ...]]:
 
 def _github(claims: Claims, bound: frozenset[str]) -> Unfit | None:
     event = claims.get("event_name")
-    if "event" not in bound and event not in _GITHUB_EVENTS:
+    if "event" not in bound and not (isinstance(event, str) and event in _GITHUB_EVENTS):
         return Unfit(
             "event_refused",
             f"The run was started by `{event}`, which strangers can do on some repositories. Start it by a push, a "
