@@ -63,6 +63,14 @@ async def test_a_pods_token_gets_an_access_token_and_the_record_says_whose_it_wa
     assert "pod=nightly-7d" in event["personal"]["note"]
 
 
+async def test_no_claim_is_written_so_that_the_record_reads_it_as_another(there: Platform) -> None:
+    job = await there.world.job()
+    await there.trust(job.id, ACTIONS, claims={**RULES[ACTIONS], "environment": ["a run_id=1 b"]})
+    await there.headers(job.id, there.run_token(environment="a run_id=1 b"))
+    (event,) = await there.world.events(kind="auth.token_issued")
+    assert 'environment="a run_id=1 b" event_name=schedule run_id=8812' in event["personal"]["note"]
+
+
 async def test_the_access_token_opens_what_the_jobs_grants_say(there: Platform) -> None:
     await there.world.key_for("acme")
     job = await there.world.job()
@@ -493,6 +501,13 @@ async def test_a_trust_is_not_made_for_a_job_that_has_ended_nor_for_the_past(the
     await there.world.call("POST", "/v1/workloads/sync/revoke", json={"reason": "retired"})
     with pytest.raises(Conflict):
         await there.trust(job.id)
+
+
+async def test_the_first_trusts_in_an_issuer_are_made_at_one_moment(there: Platform) -> None:
+    jobs = [await there.world.job(name) for name in ("sync", "other", "third")]
+    await asyncio.gather(*(there.trust(job.id) for job in jobs))
+    for job in jobs:
+        await there.headers(job.id)
 
 
 async def test_operators_are_told_of_each_trust_that_is_made(there: Platform) -> None:

@@ -18,6 +18,7 @@ from broker.audit.guards import raise_epoch
 from broker.audit.record import record
 from broker.base import validity
 from broker.base.clock import Millis
+from broker.base.db import upsert
 from broker.base.errors import Conflict, Invalid, NotFound
 from broker.base.pruning import PAGE
 from broker.base.validity import Validity
@@ -113,10 +114,10 @@ def _told(claims: Mapping[str, Sequence[str]]) -> str:
 async def era_of(session: AsyncSession, issuer: IssuerFile) -> IssuerRow:
     """An issuer's state; made if there is none."""
     row = await session.get(IssuerRow, issuer.id, with_for_update=True)
-    if row is None:
-        row = IssuerRow(id=issuer.id, era=ids.new(ids.IssuerEraId), digest=issuer.digest(), key_set="")
-        session.add(row)
-        await session.flush()
+    if row is None:  # nor perhaps in a moment: two may make it at once
+        values = {"id": issuer.id, "era": ids.new(ids.IssuerEraId), "digest": issuer.digest(), "key_set": ""}
+        await session.execute(upsert(session, IssuerRow).values(**values).on_conflict_do_nothing())
+        row = await session.get_one(IssuerRow, issuer.id, with_for_update=True)
     return row
 
 
