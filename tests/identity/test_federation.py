@@ -22,6 +22,7 @@ from broker.formats import ids
 from broker.identity.federation import trusts
 from broker.identity.federation.exchange import SPIFFE_TYPE
 from broker.identity.federation.tables import TrustRow
+from broker.issuers.unverified import peek
 from tests.support.issuer import pair
 from tests.support.platform import ACTIONS, CLUSTER, RULES, Platform, platform, token_form
 from tests.support.world import running_world
@@ -69,6 +70,15 @@ async def test_no_claim_is_written_so_that_the_record_reads_it_as_another(there:
     await there.headers(job.id, there.run_token(environment="a run_id=1 b"))
     (event,) = await there.world.events(kind="auth.token_issued")
     assert 'environment="a run_id=1 b" event_name=schedule run_id=8812' in event["personal"]["note"]
+
+
+async def test_a_replica_that_cannot_cut_off_a_trust_takes_no_access_token_of_one(there: Platform) -> None:
+    """One of the release before takes at+jwt alone, and knows no via."""
+    job = await there.world.job()
+    await there.trust(job.id)
+    token = (await there.headers(job.id))["Authorization"].removeprefix("Bearer ")
+    assert peek(token).header["typ"] == "application/at+jwt"
+    assert peek((await job.token()).json()["access_token"]).header["typ"] == "at+jwt"
 
 
 async def test_the_access_token_opens_what_the_jobs_grants_say(there: Platform) -> None:
