@@ -38,6 +38,9 @@ from broker.identity import duties as identity_duties
 from broker.identity import operators
 from broker.identity.access_tokens import AccessTokens
 from broker.identity.device_sign_in import DeviceSignIns
+from broker.identity.dpop import spent
+from broker.identity.dpop.nonces import Nonces
+from broker.identity.dpop.proof import Proofs
 from broker.identity.federation import duties as federation_duties
 from broker.identity.federation.exchange import Federation
 from broker.identity.jobs import Jobs
@@ -215,11 +218,13 @@ def _services(settings: Settings, parts: Parts, signing: SigningKeys, timekeepin
     rotating = Rotating(parts)
     sign_in = SignIn(parts, _sign_in_providers(settings), options.public_url, approval=options.approval)
     federation = Federation(parts, _issuers(settings), options.public_url)
+    proofs = Proofs(Nonces(parts.keys.dpop_nonce, clock), clock)
     return Services(
         parts=parts,
         options=options,
         signing=signing,
         access_tokens=AccessTokens(options.public_url, signing, clock),
+        proofs=proofs,
         jobs=Jobs(parts.db, clock),
         token_endpoint=_token_endpoint(parts, options, signing, federation),
         federation=federation,
@@ -234,7 +239,7 @@ def _services(settings: Settings, parts: Parts, signing: SigningKeys, timekeepin
         links=Links(parts),
         submissions=Submissions(parts, verification),
         in_flight=in_flight,
-        proxy=Proxy(Authorizer(parts, leasing, snapshots), Forwarder(parts, opening), in_flight),
+        proxy=Proxy(Authorizer(parts, leasing, snapshots, proofs), Forwarder(parts, opening), in_flight),
         rotating=rotating,
         outbox=Outbox(
             parts.db,
@@ -378,6 +383,7 @@ def _worker(services: Services, heads: Heads, listed: Sequence[Listed], settings
             *identity_duties.duties(parts.db, parts.clock),
             *oidc_duties.duties(parts, Rechecks(parts, services.sign_in.clients, approval=services.options.approval)),
             *federation_duties.duties(parts, services.federation),
+            spent.duty(parts.db, parts.clock),
             *reviews_duties.duties(parts.db, parts.clock, settings.review_days),
             *web_duties.duties(parts.db, parts.clock),
             *audit_duties.duties(parts.db, _signers(services), heads.cover, parts.clock),

@@ -39,19 +39,29 @@ class AccessTokenRefused(InvalidToken):
 class AccessTokenGenerator(JWTBearerTokenGenerator):  # type: ignore[misc]  # authlib has no types
     """Makes access tokens for workloads; the audience is the broker itself."""
 
-    def __init__(self, issuer: str, keys: SigningKeys, workload_name: str, clock: Clock) -> None:
+    def __init__(self, issuer: str, keys: SigningKeys, workload_name: str, clock: Clock, jkt: str = "") -> None:
         super().__init__(issuer, alg="EdDSA", expires_generator=lambda _client, _grant: LIFETIME_S)
         self._keys = keys
         self._workload_name = workload_name
         self._clock = clock
+        self._jkt = jkt
 
     def access_token_generator(self, client: Client, **_hook: object) -> str:
         """A signed token (authlib's hook; its own can name neither the algorithm nor the key)."""
-        return make(self.issuer, self._keys, client.get_client_id(), self._workload_name, self._clock() // 1000)
+        now_s = self._clock() // 1000
+        return make(self.issuer, self._keys, client.get_client_id(), self._workload_name, now_s, jkt=self._jkt)
 
 
 def make(
-    issuer: str, keys: SigningKeys, workload: str, name: str, now_s: int, *, lasts_s: int = LIFETIME_S, via: Via = ()
+    issuer: str,
+    keys: SigningKeys,
+    workload: str,
+    name: str,
+    now_s: int,
+    *,
+    lasts_s: int = LIFETIME_S,
+    via: Via = (),
+    jkt: str = "",
 ) -> str:
     """A signed access token of a workload.
 
@@ -59,6 +69,7 @@ def make(
         issuer: the broker, which is the audience as well.
         lasts_s: seconds from ``now_s`` on.
         via: the ids that it stands on beside the workload; each ends it.
+        jkt: the name of the key that it is bound to (RFC 9449 §6.1); "" if it is to none.
     """
     claims = {
         "iss": issuer,
@@ -70,6 +81,7 @@ def make(
         "jti": secrets.token_urlsafe(16),
         "name": name,
         **({"via": list(via)} if via else {}),
+        **({"cnf": {"jkt": jkt}} if jkt else {}),
     }
     key = keys.current
     kind = _STANDING if via else _PLAIN
@@ -136,7 +148,8 @@ class AccessTokens:
         if not is_id(subject := str(token.claims["sub"]), WorkloadId):
             raise AccessTokenRefused
         via = token.claims.get("via", [])
-        workload = Workload(subject, str(token.claims.get("name", "")), tuple(map(str, via)))
+        jkt = token.claims.get("cnf", {}).get("jkt", "")
+        workload = Workload(subject, str(token.claims.get("name", "")), tuple(map(str, via)), str(jkt))
         # Dated in whole seconds: issued within that one.
         return _Verified(
             workload, of_seconds(int(token.claims["exp"])), later(of_seconds(int(token.claims["iat"])), 999)

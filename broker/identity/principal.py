@@ -68,12 +68,14 @@ Via = tuple[str, ...]
 class Workload:
     """A job, established by its access token.
 
-    ``via`` has the ids that the token stands on beside the job.
+    ``via`` has the ids that the token stands on beside the job, ``jkt`` the name of the key that it is bound to (DPoP);
+    "" if it is to none.
     """
 
     id: WorkloadId
     name: str
     via: Via = ()
+    jkt: str = ""
 
     def actor(self, address: str = "", agent: str = "") -> Actor:
         """How the record names it."""

@@ -32,9 +32,11 @@ from broker.base.db import EVERY_TENANT
 from broker.base.recent import Recent
 from broker.base.strangers import Tally, network
 from broker.base.validity import Validity
-from broker.formats import ids, token
+from broker.formats import dpop, ids, token
 from broker.formats.ids import NoId, WorkloadId
 from broker.identity.access_tokens import AccessTokenGenerator, make
+from broker.identity.dpop import spent
+from broker.identity.dpop.proof import Proof
 from broker.identity.federation.assertion import NotProved
 from broker.identity.federation.exchange import Federation, is_foreign
 from broker.identity.signing import SigningKeys
@@ -108,22 +110,32 @@ class TokenEndpoint:
         """The client authentication methods on offer, by their registered names."""
         return ["private_key_jwt"] + (["client_secret_basic"] if self._allow_client_secrets else [])
 
-    async def answer(self, form: Mapping[str, str], headers: Mapping[str, str], address: str) -> TokenAnswer:
+    async def answer(
+        self, form: Mapping[str, str], headers: Mapping[str, str], address: str, proof: Proof | None = None
+    ) -> TokenAnswer:
         """Check a token request and answer it; the token leaves only after its event is durable.
+
+        Args:
+            form: the parameters.
+            headers: its Authorization, if it has one.
+            address: where it came from.
+            proof: of the key that the token is to be bound to; None binds it to none.
 
         Raises:
             IssuerUnreachable: it came with a platform's token, whose issuer can't be asked.
+            ProofUsed: the proof was used already.
         """
+        jkt = "" if proof is None else proof.jkt
         try:
             if (unverified := form.get("client_assertion")) and is_foreign(unverified):
-                return await self._of_platform(form, address)
+                return await self._of_platform(form, address, proof)
             client_id = _unverified_client_id(form, headers)
         except ValueError:  # authlib would read it again, without a bound
             return self._invalid_client()
         async with self._looking, self._db.read(EVERY_TENANT) as session:
             row = await session.get(WorkloadRow, client_id) if client_id else None
         altered = row is not None and not row.genuine
-        exchange = _Exchange(self, self._nobody(client_id) if row is None or altered else row)
+        exchange = _Exchange(self, self._nobody(client_id) if row is None or altered else row, jkt)
         try:
             status, body = exchange.create_token_response(_request(form, headers))
         except OAuth2Error as error:  # authlib answers most errors itself, but not those of a missing grant
@@ -136,11 +148,17 @@ class TokenEndpoint:
         if row.state != Validity.ACTIVE:
             return self._refused(401, {"error": "invalid_client"}, row, "workload_revoked", address)
         actor = Actor("workload", row.id, row.name, address)
+        await self._take(proof)
         if not await self._spent(row.id, actor, exchange.jti, exchange.jti_expires_ms):
             return self._refused(401, {"error": "invalid_client"}, row, "assertion_replayed", address)
-        return TokenAnswer(200, body)
+        return TokenAnswer(200, {**body, "token_type": _type(proof)})
 
-    async def _of_platform(self, form: Mapping[str, str], address: str) -> TokenAnswer:
+    async def _take(self, proof: Proof | None) -> None:
+        """Use a proof up, once it is known whose it is: strangers' are not kept."""
+        if proof is not None:
+            await spent.spend(self._db, proof, self._clock())
+
+    async def _of_platform(self, form: Mapping[str, str], address: str, bound: Proof | None) -> TokenAnswer:
         """The answer to a platform's token, which proves what a workload's trusts say."""
         if form.get("grant_type") != "client_credentials":
             return TokenAnswer(400, {"error": "unsupported_grant_type"})
@@ -157,6 +175,7 @@ class TokenEndpoint:
             assert row is not None, "a trust is a workload's"
             if row.state == Validity.REVOKED:
                 raise NotProved("workload_revoked", "This workload was revoked. An operator can register it again.")
+            await self._take(bound)
             await self._federation.spend(row, proof, Actor("workload", row.id, row.name, address))
         except NotProved as refused:
             self._federation.count(form["client_assertion"], refused.code)
@@ -164,8 +183,9 @@ class TokenEndpoint:
         self._federation.count(form["client_assertion"], "taken")
         lasts = self._federation.lasts_s(proof)
         now_s = self._clock() // 1000
-        made = make(self._issuer, self._keys, row.id, row.name, now_s, lasts_s=lasts, via=via)
-        return TokenAnswer(200, {"access_token": made, "token_type": "Bearer", "expires_in": lasts})
+        jkt = "" if bound is None else bound.jkt
+        made = make(self._issuer, self._keys, row.id, row.name, now_s, lasts_s=lasts, via=via, jkt=jkt)
+        return TokenAnswer(200, {"access_token": made, "token_type": _type(bound), "expires_in": lasts})
 
     def _not_proved(self, row: WorkloadRow | None, refused: NotProved, address: str) -> TokenAnswer:
         answer = self._refused(401, {"error": "invalid_client"}, row, refused.code, address, refused.public)
@@ -238,6 +258,11 @@ class TokenEndpoint:
         return TokenAnswer(401, {"error": "invalid_client", "error_description": advice})
 
 
+def _type(proof: Proof | None) -> str:
+    """How a token is sent that is bound to the key of ``proof``, or to none (RFC 9449 §5)."""
+    return "Bearer" if proof is None else dpop.HEADER
+
+
 def _unverified_client_id(form: Mapping[str, str], headers: Mapping[str, str]) -> WorkloadId | NoId:
     """The client that the request claims to be, before anything is checked.
 
@@ -304,7 +329,7 @@ class _Grant(ClientCredentialsGrant):  # type: ignore[misc]  # authlib has no ty
 class _Exchange(AuthorizationServer):  # type: ignore[misc]  # authlib has no types
     """authlib's server for one request, with the claimed client at hand."""
 
-    def __init__(self, endpoint: TokenEndpoint, row: WorkloadRow) -> None:
+    def __init__(self, endpoint: TokenEndpoint, row: WorkloadRow, jkt: str) -> None:
         super().__init__()
         self._endpoint = endpoint
         self._row = row
@@ -315,7 +340,7 @@ class _Exchange(AuthorizationServer):  # type: ignore[misc]  # authlib has no ty
         self.register_client_auth_method(JWTBearerClientAssertion.CLIENT_AUTH_METHOD, _Assertion(self, endpoint))
         self.register_token_generator(
             "default",
-            AccessTokenGenerator(endpoint._issuer, endpoint._keys, row.name, endpoint._clock),  # noqa: SLF001 - one unit
+            AccessTokenGenerator(endpoint._issuer, endpoint._keys, row.name, endpoint._clock, jkt),  # noqa: SLF001 - one unit
         )
 
     def query_client(self, client_id: str) -> _Client | None:

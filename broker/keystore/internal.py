@@ -71,6 +71,7 @@ class InternalKeys:
         # What authenticators know people's accounts by.
         self.user_handle = self._subkey("user-handle")
         self.signing_in = self._subkey("sign-in")
+        self.dpop_nonce = self._subkey("dpop-nonce")
         # Signs what leaves the record. What verifies it is told to others, so it outlives master keys.
         self.archives = Signer(f"keybroker-record/{self.database_id}", self._subkey("archives"))
         self.certifying = Signer(f"keybroker-certificates/{self.database_id}", self._subkey("certificates"))

@@ -23,10 +23,11 @@ from broker.base.db import EVERY_TENANT, Scope
 from broker.base.errors import Forbidden, Unauthenticated
 from broker.base.tracing import established
 from broker.identity import operators, sessions
+from broker.identity.dpop import spent
 from broker.identity.principal import Account, Role, Workload
 from broker.identity.sessions import Client
 from broker.notifications.altered import report
-from broker.web import cookies
+from broker.web import access_tokens, cookies
 from broker.web.idempotency import IdempotencyKey, Repeats, answer, checked_key, told
 from broker.web.middleware import ESTABLISHED, header
 from broker.web.services import Services, Wired
@@ -266,10 +267,13 @@ async def workload_of_token(request: Request, wired: Services) -> WorkloadCall:
     The guards know if the workload stands, so it isn't checked here.
 
     Raises:
-        Unauthenticated: there is no such token.
+        Unauthenticated: there is no such token. ProofRefused: it is bound to a key, which the caller didn't show.
     """
     # lease (1) who asks, and from where
-    workload = await wired.access_tokens.verify(bearer(request))
+    presented = access_tokens.presented(request.scope)
+    workload, proof = await access_tokens.verified(request.scope, presented, wired)
+    if proof is not None:
+        await spent.spend(wired.parts.db, proof, wired.parts.clock())
     _establish(request)
     return WorkloadCall(workload, workload.actor(address(request), agent(request)))
 
@@ -280,7 +284,7 @@ async def establish_workload(
     """A dependency: the workload whose access token came along.
 
     Raises:
-        Unauthenticated: there is no such token. JobRevoked: the workload stands no more.
+        Unauthenticated: there is no such token. JobRevoked: the workload stands no more. ProofRefused.
     """
     caller = await workload_of_token(request, wired)
     refuse_unknown_parameters(request)
@@ -336,7 +340,7 @@ def workload_or_operator_call(*roles: Role) -> Any:  # noqa: ANN401 - FastAPI's 
 def _is_operators(request: Request, wired: Services) -> bool:
     if header(request.scope, b"authorization") is None:
         return cookies.name(wired.options.public_url) in request.cookies
-    return bearer(request).startswith(("kbo_", "kbs_"))
+    return access_tokens.presented(request.scope).unverified.startswith(("kbo_", "kbs_"))
 
 
 # A route's parameter says by its type who may call. No stranger passes any of these, and an admin passes every role's.

@@ -20,6 +20,8 @@ from starlette.exceptions import HTTPException
 from broker.base.errors import BrokerError, Conflict, Unauthenticated
 from broker.base.faults import is_away
 from broker.base.wording import wording
+from broker.formats.dpop import NONCE_HEADER
+from broker.identity.dpop.proof import ProofRefused
 from broker.keystore.genuine import RowAltered
 from broker.keystore.keystore import CannotOpen
 from broker.notifications.altered import report
@@ -76,6 +78,8 @@ async def _broker_error(_request: Request | None, error: Exception) -> JSONRespo
     response = problem(error.status, error.code, error.title, error.public, error.members)
     if isinstance(error, Unauthenticated):
         response.headers["WWW-Authenticate"] = error.challenge
+    if isinstance(error, ProofRefused):
+        response.headers[NONCE_HEADER] = error.nonce
     return response
 
 

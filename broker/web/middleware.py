@@ -39,6 +39,8 @@ PROXY = "/proxy/"
 _OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
 # Set in a request's scope once its caller, a job or an operator, is known.
 ESTABLISHED = "established"
+# Set in a request's scope if a proof came with it: what the next one has to hold (RFC 9449 §8.2).
+NONCE = "dpop_nonce"
 _JOB_LEFT = 499  # nginx's word for a client that closed its request
 
 _HEADERS: Mapping[str, str] = {
@@ -134,6 +136,8 @@ class Edge:
                 headers = message["headers"] = list(message.get("headers", ()))
                 present = {name.lower() for name, _ in headers}
                 headers.append((b"x-request-id", request_id.encode()))
+                if NONCE in scope and b"dpop-nonce" not in present:
+                    headers.append((b"dpop-nonce", scope[NONCE].encode()))
                 if proxied:  # in these answers x-request-id belongs to the job and the upstream
                     headers.append((b"x-broker-request-id", request_id.encode()))
                 headers += [pair for pair in self._fixed if pair[0] not in present]

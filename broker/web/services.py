@@ -13,6 +13,7 @@ from broker.credentials.certificates import Certificates
 from broker.credentials.verification import Verification
 from broker.identity.access_tokens import AccessTokens
 from broker.identity.device_sign_in import DeviceSignIns
+from broker.identity.dpop.proof import Proofs
 from broker.identity.federation.exchange import Federation
 from broker.identity.jobs import Jobs
 from broker.identity.oidc.logout import Logout
@@ -66,6 +67,7 @@ class Services:
     options: Options
     signing: SigningKeys
     access_tokens: AccessTokens
+    proofs: Proofs
     jobs: Jobs
     token_endpoint: TokenEndpoint
     federation: Federation

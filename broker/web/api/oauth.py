@@ -10,12 +10,16 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from broker.base.pairing import DEVICE_CLIENT, DEVICE_GRANT
+from broker.formats import dpop
 from broker.formats.assertion import ASSERTION_TYPE
 from broker.identity.device_sign_in import INTERVAL_S, LASTS_MS, DeviceSignInOff, Unfinished
+from broker.identity.dpop.proof import Proof, ProofRefused
 from broker.identity.federation.exchange import PLATFORM_METHOD, SPIFFE_TYPE
 from broker.identity.sessions import Client, Device
 from broker.identity.token_endpoint import ALGORITHMS
+from broker.web import access_tokens
 from broker.web.callers import address, agent
+from broker.web.middleware import NONCE
 from broker.web.services import Services, Wired
 
 router = APIRouter(tags=["oauth"])
@@ -59,6 +63,7 @@ async def token(request: Request, wired: Wired) -> JSONResponse:
     """An access token for a workload that proves itself with ``private_key_jwt`` (RFC 6749 §4.4, RFC 7523).
 
     With ``client_id`` and the token of a platform, an access token for the workload that trusts just that.
+    With a DPoP proof it is bound to that proof's key (RFC 9449 §5).
     With a device code, a session's token for a person who allowed it in a browser (RFC 8628 §3.4).
     """
     form = await _form(request)
@@ -67,9 +72,32 @@ async def token(request: Request, wired: Wired) -> JSONResponse:
     if form.get("grant_type") == DEVICE_GRANT:
         return await _of_device(form, request, wired)
     headers = {"Authorization": request.headers["authorization"]} if "authorization" in request.headers else {}
-    answer = await wired.token_endpoint.answer(form, headers, address(request))
+    try:
+        proof = _proof(request, wired)
+        answer = await wired.token_endpoint.answer(form, headers, address(request), proof)
+    except ProofRefused as refused:
+        return _unproved(refused)
     extra = {"WWW-Authenticate": 'Basic realm="keybroker"'} if answer.status == 401 else {}
     return JSONResponse(answer.body, answer.status, {**_UNSTORED, **extra})
+
+
+def _proof(request: Request, wired: Services) -> Proof | None:
+    """The proof of the key that the token is to be bound to; None if none came.
+
+    Raises:
+        ProofRefused: one came that doesn't hold.
+    """
+    sent = access_tokens.sent(request.scope, wired)
+    if not sent.proofs:
+        return None
+    request.scope[NONCE] = wired.proofs.nonces.current()
+    return wired.proofs.of_request(sent)
+
+
+def _unproved(refused: ProofRefused) -> JSONResponse:
+    """The answer to a proof that doesn't hold (RFC 9449 §5, §8)."""
+    error = refused.code if refused.code == dpop.NONCE_NEEDED else ProofRefused.code
+    return _refused(error, refused.public)
 
 
 @router.post(
@@ -142,6 +170,7 @@ async def metadata(wired: Wired) -> dict[str, Any]:
         "response_types_supported": [],
         "token_endpoint_auth_methods_supported": [*wired.token_endpoint.auth_methods, PLATFORM_METHOD],
         "token_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
+        "dpop_signing_alg_values_supported": dpop.ALGORITHMS,
     }
     return {**told, "device_authorization_endpoint": f"{ours}/oauth/device_authorization"} if device else told
 

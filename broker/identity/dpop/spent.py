@@ -1,0 +1,72 @@
+"""A proof is good once, on all replicas together.
+
+A proxied call takes its proof from a quota of one, in the transaction of the use's own event: that costs a row among
+those of a batch, and of two calls with one proof the record decides which was first.  Other requests write the same row
+in a transaction of their own.  The row's name begins with the minute that the proof is dated, so those whose time has
+passed are found by it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+from sqlalchemy import bindparam
+
+from broker.audit.quota import Rate
+from broker.audit.tables import QuotaRow
+from broker.base.clock import Clock, Millis
+from broker.base.db import EVERY_TENANT, UPSERTS, Database
+from broker.base.duty import Duty
+from broker.base.pruning import forget
+from broker.identity.dpop.nonces import SKEW_S
+from broker.identity.dpop.proof import AHEAD_S, PAST_S, Proof, ProofUsed
+
+# From when it is first taken, a proof would be taken for no longer than this.
+KEPT_MS: Final = (AHEAD_S + PAST_S + SKEW_S) * 1000
+# Rows stay for longer, so that a clock that is set back a little makes no proof good again.
+_LATE_S: Final = 900
+_FAMILY: Final = "dpop/"
+_MINUTE_S: Final = 60
+
+_TAKE = {
+    dialect: upsert(QuotaRow)
+    .values(id=bindparam("quota"), value=bindparam("number"))
+    .on_conflict_do_nothing()
+    .returning(QuotaRow.id)
+    for dialect, upsert in UPSERTS.items()
+}
+
+
+def once(proof: Proof) -> Rate:
+    """The quota that the one use of a proof takes from."""
+    named = hashlib.sha256(f"{proof.jkt}\0{proof.jti}".encode()).digest()[:16].hex()
+    return Rate(f"{_minute(proof.dated_s)}/{named}", 1, KEPT_MS)
+
+
+async def spend(db: Database, proof: Proof, now: Millis) -> None:
+    """Take a proof's one use.
+
+    Raises:
+        ProofUsed: it was taken already.
+    """
+    quota = once(proof)
+    row = {"quota": quota.id, "number": quota.take(0, now)}
+    async with db.write(EVERY_TENANT) as session:
+        if (await session.execute(_TAKE[db.dialect], row)).first() is None:
+            raise ProofUsed
+
+
+def duty(db: Database, clock: Clock) -> Duty:
+    """Forget proofs that are refused for their date."""
+
+    async def forget_proofs() -> None:
+        past = clock() // 1000 - PAST_S - _LATE_S
+        over = QuotaRow.id.between(_FAMILY, _minute(past))
+        await forget(db, QuotaRow, over, QuotaRow.id)
+
+    return Duty("forget_proofs", forget_proofs, final=True)  # what was used once could be used again
+
+
+def _minute(at_s: int) -> str:
+    return f"{_FAMILY}{max(at_s, 0) // _MINUTE_S:09d}"
