@@ -46,6 +46,9 @@ def add(
     max_uses: Annotated[int | None, typer.Option(help="At most so many uses in all.")] = None,
     implicit: Annotated[bool, typer.Option(help="Calls with the access token alone, without a lease.")] = False,
     retries: Annotated[bool, typer.Option(help="Whether the broker tries idempotent calls again.")] = True,
+    bound: Annotated[
+        bool, typer.Option("--bound", help="Leases are of use only to whoever holds the job's key (DPoP).")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Give a job a right to these organizations' keys."""
@@ -64,6 +67,7 @@ def add(
         "implicit": implicit,
         "retries": retries,
         "expires_at": expires,
+        **({"bound": True} if bound else {}),
     }
     made = call("POST", "/v1/grants", json=wanted)["items"]
     listing(made if as_json else map(_row, made), _COLUMNS, as_json)
@@ -111,6 +115,8 @@ def _limits(grant: Item) -> str:
         words.append(f"{grant['max_uses']} uses")
     if not grant["retries"]:
         words.append("no retries")
+    if grant.get("bound"):
+        words.append("bound")
     return "; ".join(words)
 
 
@@ -153,11 +159,13 @@ def explain(
     label: Annotated[str, typer.Option(help="The credential's label.")] = "default",
     purpose: Annotated[str, typer.Option(help="What the job would say that it is for.")] = "",
     implicit: Annotated[bool, typer.Option(help="As a call with the access token alone, without a lease.")] = False,
+    bound: Annotated[bool, typer.Option("--bound", help="As a job whose access token is bound to a key.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Try the policy on a call: would it pass, which rule decides, what fixes a refusal."""
     asked: dict[str, Any] = {"workload": workload, "organization": org, "provider": provider, "label": label}
     asked |= {"method": method.upper(), "path": path, "purpose": purpose, "implicit": implicit}
+    asked |= {"bound": True} if bound else {}
     found = call("POST", "/v1/grants/explain", json=asked)
     if as_json:
         show(found, as_json)

@@ -44,6 +44,7 @@ class GrantLimits:
     max_uses: int | None = None
     implicit: bool = False
     retries: bool = True
+    bound: bool = False
 
 
 async def create(
@@ -92,6 +93,7 @@ async def create(
             max_uses=limits.max_uses,
             implicit=limits.implicit,
             retries=limits.retries,
+            bound=limits.bound or None,
             expires_at=expires_at,
             state=Validity.ACTIVE,
             created_at=now,
@@ -231,4 +233,5 @@ def grant_of(row: Mapping[str, Any]) -> Grant:
         row["max_uses"],
         row["implicit"],
         row["retries"],
+        bool(row["bound"]),
     )

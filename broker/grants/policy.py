@@ -58,7 +58,7 @@ class Grant:
 
     ``label`` None covers every label.  ``rules`` empty allows every method and path.  ``rate`` and ``max_uses`` None
     don't limit.  ``implicit`` lets the job call the proxy with its access token alone.  Without ``retries`` the broker
-    sends no call a second time.
+    sends no call a second time.  If it is ``bound``, its leases are of use only to whoever holds the job's key.
     """
 
     id: GrantId
@@ -74,6 +74,7 @@ class Grant:
     max_uses: int | None = None
     implicit: bool = False
     retries: bool = True
+    bound: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,8 @@ class AccessRequest:
     """What a workload asks for.  ``ttl`` is in seconds; None for the default.
 
     ``grant`` names one of several grants.  ``call`` is the proxied call that an implicit lease is for.  ``via`` has the
-    ids that its access token stands on beside the workload.
+    ids that its access token stands on beside the workload, ``jkt`` the name of the key that it is bound to ("" if it
+    is to none).  With ``bound`` the lease is to be bound to it as well.
     """
 
     target: AccessTarget
@@ -119,6 +121,8 @@ class AccessRequest:
     grant: str = ""
     call: Call | None = None
     via: tuple[str, ...] = ()
+    jkt: str = ""
+    bound: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +157,12 @@ RIGHTS_ALTERED = Denied(
     "rights_altered",
     "What this access stands on was changed by something else than the broker; a security account has to look "
     "(`broker doctor --rights`).",
+)
+
+KEY_NEEDED = Denied(
+    "bound_token_required",
+    "A bound lease needs an access token that is bound to a key (DPoP, RFC 9449): send a DPoP proof with the token "
+    "request, as the Python client and `broker exec` do by themselves; see docs/how-to/bind-tokens.md.",
 )
 
 
@@ -213,6 +223,9 @@ def _fitting(request: AccessRequest, standing: Sequence[Grant]) -> Sequence[Gran
     fitting = [grant for grant in fitting if request.purpose.strip() or not grant.purpose_required]
     if not fitting:
         return Denied("purpose_required", "The grant needs a purpose; say in `purpose` what the access is for.")
+    fitting = [grant for grant in fitting if request.jkt or not (grant.bound or request.bound)]
+    if not fitting:
+        return KEY_NEEDED
     if request.call is None:
         return fitting
     fitting = [grant for grant in fitting if grant.implicit]

@@ -16,7 +16,8 @@ class GrantRow(GivesRights, TenantOwned, Table):
     """A right to lease.  ``label`` None covers every label; ``max_ttl`` is in seconds.
 
     ``rules`` are written out when the grant is made, presets too: a provider file that changes later widens no grant.
-    With ``needs_approval`` it gives nothing until a second person sets ``approved_by``.
+    With ``needs_approval`` it gives nothing until a second person sets ``approved_by``.  ``bound`` is None where the
+    job's token needs no key.
     """
 
     __tablename__ = "grants"
@@ -60,7 +61,9 @@ class GrantRow(GivesRights, TenantOwned, Table):
         "needs_approval",
         "approved_by",
         "approved_at",
+        "bound",
     )
+    ADDED = frozenset({"bound"})
 
     id: Mapped[GrantId] = mapped_column(primary_key=True)
     organization_id: Mapped[OrganizationId] = mapped_column(index=False)  # lists have indexes of their own
@@ -77,6 +80,7 @@ class GrantRow(GivesRights, TenantOwned, Table):
     max_uses: Mapped[int | None]
     implicit: Mapped[bool] = mapped_column(server_default=false())
     retries: Mapped[bool] = mapped_column(server_default=true())
+    bound: Mapped[bool | None]
     expires_at: Mapped[Millis | None]
     state: Mapped[str]
     created_at: Mapped[Millis]

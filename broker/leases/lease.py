@@ -35,6 +35,7 @@ class Lease(NamedTuple):
     ended_at: Millis | None = None
     end_reason: str = ""
     via: str | None = None
+    jkt: str | None = None
 
     @property
     def target(self) -> AccessTarget:

@@ -64,6 +64,10 @@ def key_revoked(snapshot: AccessSnapshot) -> Denied:
     return Denied("key_revoked", f"The key behind this lease was revoked; {fix}")
 
 
+ANOTHER_KEY = Denied(
+    "bound_to_another_key",
+    "This lease is bound to another key than your access token. Whoever holds that key can renew it; take a new lease.",
+)
 _TRUST_OVER = Denied(TrustOver.code, TrustOver().public)
 REVEAL_SUSPENDED = Denied(
     "reveal_suspended",
@@ -229,6 +233,8 @@ class Leasing:
         lease, snapshot = await self.snapshot_of(lease)
         target = request.target
         asked = (target.provider, target.label, request.mode, request.purpose, _stood_on(request))
+        if lease.jkt is not None and lease.jkt != request.jkt:
+            raise Invalid("Idempotency-Key: was used by the holder of another key; use a new one.")
         same_organization = target.organization_reference in {snapshot.organization_id, snapshot.slug}
         if not same_organization or asked != (lease.provider, lease.label, lease.mode, lease.purpose, lease.via):
             raise Invalid("Idempotency-Key: was used for another request; use a new one.")
@@ -475,4 +481,6 @@ def _new(
         expires_at=min(later(now, allowed.ttl * 1000), until),
         until=until,
         via=_stood_on(request),
+        # What comes without a lease has shown the key itself, and will for each call.
+        jkt=request.jkt if request.jkt and (grant.bound or request.bound or request.call is not None) else None,
     )

@@ -16,7 +16,7 @@ class LeaseRow(GivesRights, TenantOwned, Table):
     """A lease.
 
     It can be renewed up to ``until``.  ``ended_at`` is set if it was ended or revoked early.  ``via`` has the ids of
-    what its access token stood on, divided by spaces.
+    what its access token stood on, divided by spaces.  ``jkt`` names the key whose proof its token needs (DPoP).
     """
 
     __tablename__ = "leases"
@@ -46,8 +46,9 @@ class LeaseRow(GivesRights, TenantOwned, Table):
         "issued_at",
         "until",
         "via",
+        "jkt",
     )
-    ADDED = frozenset({"via"})
+    ADDED = frozenset({"via", "jkt"})
 
     id: Mapped[LeaseId] = mapped_column(primary_key=True)
     organization_id: Mapped[OrganizationId] = mapped_column(index=False)  # lists have indexes of their own
@@ -65,6 +66,7 @@ class LeaseRow(GivesRights, TenantOwned, Table):
     ended_at: Mapped[Millis | None]
     end_reason: Mapped[str]
     via: Mapped[str | None]
+    jkt: Mapped[str | None]
 
 
 class UseRow(TenantOwned, Table):

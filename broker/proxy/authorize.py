@@ -15,8 +15,10 @@ from broker.audit.quota import Exhausted
 from broker.base.errors import BrokerError, Forbidden, InvalidToken, TooMany, Unavailable
 from broker.base.parameters import QueryRefused, read
 from broker.base.tracing import established
-from broker.formats import ids
+from broker.formats import dpop, ids
 from broker.grants.policy import Call, Denied, Grant, Mode, refuse_call
+from broker.identity.dpop.proof import NonceNeeded, Proof, ProofRefused, Proofs, ProofUsed, Sent
+from broker.identity.dpop.spent import once
 from broker.identity.principal import Workload
 from broker.leases.lease import Lease
 from broker.leases.leasing import LeaseDenied, LeaseOver, Leasing, NoSuchLease
@@ -75,9 +77,9 @@ class GrantRateLimited(TooMany):
 class Authorizer:
     """Decides on calls and records the decisions."""
 
-    def __init__(self, parts: Parts, leasing: Leasing, snapshots: SnapshotCache) -> None:
+    def __init__(self, parts: Parts, leasing: Leasing, snapshots: SnapshotCache, proofs: Proofs) -> None:
         self._audit, self._catalog, self._clock = parts.audit, parts.catalog, parts.clock
-        self._leasing, self._snapshots = leasing, snapshots
+        self._leasing, self._snapshots, self._proofs = leasing, snapshots, proofs
         self._implicit = Implicit(leasing, parts.clock)
         self.plans = Plans(parts.catalog, leasing)
 
@@ -87,7 +89,8 @@ class Authorizer:
         A refusal is recorded.
 
         Raises:
-            LeaseTokenRefused: it isn't known whose call it is; not recorded.
+            LeaseTokenRefused, NonceNeeded: it isn't known whose call it is; not recorded.
+            ProofRefused: its lease is of use only to the holder of a key, and nothing shows that this is they.
             PathRefused, QueryRefused: it can be read in more than one way.
             LeaseDenied: it came without a lease, and no grant lets the job call like that.
         """
@@ -95,18 +98,37 @@ class Authorizer:
         caller = call.caller
         if isinstance(caller, LeaseToken):
             lease = await self._named(caller)
+            proof = None if lease.jkt is None else await self._proved(call, caller, lease, lease.jkt)
             established()
             await self._judge(call, lease)
-            return lease
-        established()
-        await self._judge(call, caller.workload)
-        return await self._implicit.lease(caller, call)
+        else:
+            proof = caller.proof
+            established()
+            await self._judge(call, caller.workload)
+            lease = await self._implicit.lease(caller, call)
+        if proof is not None:
+            call.tries.takes = (once(proof),)
+        return lease
 
     async def _named(self, token: LeaseToken) -> Lease:
         try:
             return await self._leasing.known(self._leasing.id_of(token.unverified))
         except NoSuchLease:
             raise LeaseTokenRefused from None
+
+    async def _proved(self, call: ProxiedCall, token: LeaseToken, lease: Lease, jkt: str) -> Proof:
+        """The proof that whoever sent the lease's token holds its key.
+
+        Who has only the token found or stole it, so that goes on the record.
+        """
+        proofs = [value for name, value in call.headers if name.lower() == dpop.HEADER.lower()]
+        sent = Sent(proofs, call.method, call.proxy_url + call.path)
+        try:
+            return self._proofs.of_token(sent, token.unverified, jkt)
+        except ProofRefused as refusal:
+            if not isinstance(refusal, NonceNeeded):
+                await self._deny(call, lease, refusal)
+            raise
 
     async def _judge(self, call: ProxiedCall, whose: Lease | Workload) -> None:
         """Refuse a path or query that can be read in more than one way."""
@@ -189,14 +211,17 @@ class Authorizer:
                     event,
                     plan.guards,
                     [(AUTHORIZE_USE, use_row(event))],
-                    quotas=plan.quotas,
+                    quotas=plan.quotas + call.tries.takes,
                     abandoned=partial(self._not_forwarded, event, plan.taken),
                 )
             except GuardMoved:
                 lease = await self._leasing.looked_again(lease)
                 continue
             except Exhausted as exhausted:
+                if any(exhausted.quota == one.id for one in call.tries.takes):
+                    raise self._proofs.refusing(ProofUsed()) from None
                 raise used_up(exhausted, plan.grant, plan.definition) from None
+            call.tries.takes = ()
             return Use(event, plan, way, fallback is not None)
         raise Unavailable("Access to this key is being changed just now; try again.", retry_after=1)
 

@@ -46,8 +46,8 @@ class Proxy:
         ``call.tries`` counts how often it was sent, also if this raises.
 
         Raises:
-            LeaseTokenRefused, LeaseOver, LeaseDenied, WrongTarget, PathRefused, QueryRefused, GrantRateLimited,
-            UpstreamRateLimited: refused before the key was opened; recorded if the lease is known.
+            LeaseTokenRefused, ProofRefused, LeaseOver, LeaseDenied, WrongTarget, PathRefused, QueryRefused,
+            GrantRateLimited, UpstreamRateLimited: refused before the key was opened; recorded if the lease is known.
             UpstreamUnreachable, UpstreamUntrusted, UpstreamUnreadable, TookTooLong, TooLarge: the key was used.
         """
         lease = await self.authorizer.admitted(call)  # (3), (4)

@@ -42,6 +42,8 @@ from broker.proxy.plan import quotas_of
 # So many grants of one job for one customer's keys of one provider are told of, the newest.
 GRANTS_MOST = 50
 _NO_GRANT = "no_grant"
+# Which key it would be doesn't matter.
+_SOME_KEY = "any"
 _RULE_REFUSED = "rule_refused"
 # What is fixed most easily comes first.
 _CAUSES = ("grant_waiting", "grant_altered", "grant_expired", "grant_of_another_label", "grant_revoked")
@@ -52,7 +54,7 @@ class AskedCall:
     """The call that is asked about.
 
     ``method`` is in capitals, ``path`` and ``query`` are as a job would send them.  With ``bare`` it comes with the
-    job's access token alone, else under a lease.
+    job's access token alone, else under a lease.  With ``bound`` that token is bound to a key.
     """
 
     target: AccessTarget
@@ -61,10 +63,12 @@ class AskedCall:
     query: str
     purpose: str
     bare: bool
+    bound: bool = False
 
     def request(self, grant: str) -> AccessRequest:
         """What the job would ask for, naming ``grant`` if that isn't empty."""
-        return AccessRequest(self.target, Mode.USE, self.purpose, grant=grant, call=self if self.bare else None)
+        call, jkt = self if self.bare else None, _SOME_KEY if self.bound else ""
+        return AccessRequest(self.target, Mode.USE, self.purpose, grant=grant, call=call, jkt=jkt)
 
 
 @dataclass(frozen=True, slots=True)

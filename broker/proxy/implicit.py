@@ -22,7 +22,7 @@ class Implicit:
     def __init__(self, leasing: Leasing, clock: Clock) -> None:
         self._leasing = leasing
         self._clock = clock
-        self._kept = Recent[tuple[AccessTarget, str, Via], Lease](_REMEMBERED)
+        self._kept = Recent[tuple[AccessTarget, str, Via, str], Lease](_REMEMBERED)
 
     async def lease(self, caller: WorkloadCaller, call: ProxiedCall, *, again: bool = False) -> Lease:
         """A lease that stands and whose grant allows ``call``.
@@ -34,14 +34,14 @@ class Implicit:
             LeaseDenied: no grant allows it; recorded.
         """
         target = AccessTarget(caller.workload.id, call.organization, call.provider, caller.label)
-        via = caller.workload.via
-        kept = self._kept.get((target, caller.purpose, via))
+        via, jkt = caller.workload.via, caller.workload.jkt
+        kept = self._kept.get((target, caller.purpose, via, jkt))
         if kept is not None and not again and await self._carries(kept, call):
             return kept
-        request = AccessRequest(target, Mode.USE, caller.purpose, call=call, via=via)
+        request = AccessRequest(target, Mode.USE, caller.purpose, call=call, via=via, jkt=jkt)
         actor = call.actor(caller.workload.id, caller.workload.name)
         lease = (await self._leasing.issue(actor, request)).lease
-        self._kept[target, caller.purpose, via] = lease
+        self._kept[target, caller.purpose, via, jkt] = lease
         return lease
 
     async def _carries(self, lease: Lease, call: ProxiedCall) -> bool:

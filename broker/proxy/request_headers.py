@@ -34,6 +34,7 @@ _OURS = frozenset(
         "accept-encoding",
         "content-length",
         "cookie",
+        "dpop",
         "expect",
         "forwarded",
         "host",

@@ -25,6 +25,7 @@ _STAY_BEHIND = frozenset(
         "cross-origin-opener-policy",
         "cross-origin-resource-policy",
         "date",
+        "dpop-nonce",
         "expires",
         "nel",
         "permissions-policy",

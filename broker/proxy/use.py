@@ -12,11 +12,12 @@ from sqlalchemy import bindparam, delete, insert
 
 from broker.audit.events import Actor, Event, Outcome
 from broker.audit.log import Write
-from broker.audit.quota import GIVE_BACK
+from broker.audit.quota import GIVE_BACK, Quota
 from broker.base.clock import Millis
 from broker.base.db import table
 from broker.formats import ids
 from broker.formats.ids import Reference, RequestId
+from broker.identity.dpop.proof import Proof
 from broker.identity.principal import Workload
 from broker.leases.tables import UseRow
 from broker.providers.definition import Definition
@@ -38,11 +39,15 @@ class LeaseToken:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadCaller:
-    """A job that proved itself with its access token, and what it says the call is for."""
+    """A job that proved itself with its access token, and what it says the call is for.
+
+    ``proof`` is that it holds the key that this token is bound to, None if it is to none.
+    """
 
     workload: Workload
     label: str
     purpose: str
+    proof: Proof | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +77,13 @@ class Body:
 
 @dataclass(slots=True)
 class Tries:
-    """How often a call was sent."""
+    """How often a call was sent.
+
+    ``takes`` are quotas of the call itself, from which its first try takes.
+    """
 
     count: int = 0
+    takes: tuple[Quota, ...] = ()
 
 
 class ProxiedCall(NamedTuple):

@@ -15,9 +15,10 @@ from broker.formats.ids import Reference
 from broker.providers.catalog import UnknownProvider
 from broker.proxy.request_headers import Headers
 from broker.proxy.use import METHODS, Body, LeaseToken, ProxiedCall, Tries, WorkloadCaller
+from broker.web import access_tokens
 from broker.web.api.fields import header_note
 from broker.web.errors import render
-from broker.web.middleware import ESTABLISHED
+from broker.web.middleware import ESTABLISHED, NONCE
 from broker.web.services import Services
 
 ROUTE = "/proxy/{organization}/{provider}/{path}"
@@ -108,23 +109,26 @@ class Forwarding:
             id=scope["request_id"],
             once="x-broker-retry" in given and _once(headers),
             tries=tries,
-            caller=await self._caller(given, provider),
+            caller=await self._caller(scope, given, provider),
         )
 
-    async def _caller(self, given: Mapping[str, str], provider: str) -> LeaseToken | WorkloadCaller:
+    async def _caller(self, scope: Scope, given: Mapping[str, str], provider: str) -> LeaseToken | WorkloadCaller:
         """The job whose access token came, or what came for a lease's token; refuses a stranger."""
+        if "dpop" in given:
+            scope[NONCE] = self._services.proofs.nonces.current()
         scheme, _, value = given.get("authorization", "").partition(" ")
-        token = value.strip() if scheme.lower() == "bearer" else ""
+        token = value.strip() if scheme.lower() in access_tokens.SCHEMES else ""
         if not token:
-            token = self._in_the_keys_place(given, provider)
+            scheme, token = "", self._in_the_keys_place(given, provider)
         if token.count(".") != 2:  # not a JWT
             return LeaseToken(token)
-        workload = await self._services.access_tokens.verify(token)
+        presented = access_tokens.Presented(scheme.lower(), token)
+        workload, proof = await access_tokens.verified(scope, presented, self._services)
         label = given.get("x-broker-label", "default")
         if not _LABEL.fullmatch(label):
             raise Invalid("X-Broker-Label: is not a credential's label.")
         purpose = header_note(given.get("x-broker-purpose", ""), "X-Broker-Purpose")
-        return WorkloadCaller(workload, label, purpose)
+        return WorkloadCaller(workload, label, purpose, proof)
 
     def _in_the_keys_place(self, given: Mapping[str, str], provider: str) -> str:
         """The lease token where a client of the upstream would put the key; raises Unauthenticated."""

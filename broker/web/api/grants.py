@@ -91,6 +91,9 @@ class NewGrant(Body):
         False
     )
     retries: Annotated[bool, Field(description="Whether the broker tries idempotent calls again.")] = True
+    bound: Annotated[
+        bool, Field(description="Leases are of use only to whoever holds the job's key (DPoP, RFC 9449).")
+    ] = False
     expires_at: Moment | None = None
 
     def limits(self, definition: Definition) -> commands.GrantLimits:
@@ -105,7 +108,9 @@ class NewGrant(Body):
         rules = [definition.presets[name] for name in self.presets]
         rules += [_rule(at, rule) for at, rule in enumerate(self.rules)]
         rate = Rate(self.rate.uses, self.rate.seconds) if self.rate else None
-        return commands.GrantLimits(self.presets, tuple(rules), rate, self.max_uses, self.implicit, self.retries)
+        return commands.GrantLimits(
+            self.presets, tuple(rules), rate, self.max_uses, self.implicit, self.retries, self.bound
+        )
 
 
 def _rule(at: int, body: RuleBody) -> Rule:
@@ -134,6 +139,7 @@ class GrantView(View):
     max_uses: int | None
     implicit: bool
     retries: bool
+    bound: bool
     expires_at: str | None
     state: str
     created_by: str
@@ -181,6 +187,7 @@ def _given(row: GrantRow) -> Mapping[str, Any]:
         "max_uses": row.max_uses,
         "implicit": row.implicit,
         "retries": row.retries,
+        "bound": bool(row.bound),
         "expires_at": when(row.expires_at),
         "approved_by": row.approved_by,
         "created_at": when(row.created_at),
@@ -197,6 +204,7 @@ _NOTHING: Mapping[str, Any] = {
     "purpose_required": True,
     "implicit": False,
     "retries": False,
+    "bound": False,
 }
 
 
@@ -242,12 +250,13 @@ class AskedCallBody(Body):
     ]
     purpose: Annotated[Note, Field(description="What the job would say that it is for.")] = ""
     implicit: Annotated[bool, Field(description="With the job's access token alone, without a lease.")] = False
+    bound: Annotated[bool, Field(description="By a job whose access token is bound to a key (DPoP).")] = False
 
     def asked(self, workload: WorkloadId, organization: OrganizationId) -> AskedCall:
         """It, of this job for this customer."""
         path, _, query = self.path.encode().decode("latin-1").partition("?")
         target = AccessTarget(workload, organization, self.provider, self.label)
-        return AskedCall(target, self.method, path, query, self.purpose, self.implicit)
+        return AskedCall(target, self.method, path, query, self.purpose, self.implicit, self.bound)
 
 
 class AnswerView(View):

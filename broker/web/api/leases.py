@@ -21,7 +21,7 @@ from broker.grants.commands import LONGEST_TTL_S
 from broker.grants.policy import AccessRequest, AccessTarget, Mode
 from broker.identity.workloads import NoSuchWorkload
 from broker.leases.lease import Lease, lease_of
-from broker.leases.leasing import Issued
+from broker.leases.leasing import ANOTHER_KEY, Issued, LeaseDenied
 from broker.leases.listing import LeaseState, Sought, state_of
 from broker.leases.tables import LeaseRow
 from broker.organizations import commands as organizations
@@ -72,6 +72,9 @@ class NewLease(Body):
     purpose: Note = ""
     ttl: Seconds | None = None
     grant: Annotated[str, Field(max_length=80, description="One of several grants; left out, the broadest.")] = ""
+    bound: Annotated[
+        bool, Field(description="The lease is of use only with DPoP proofs of the access token's key.")
+    ] = False
 
 
 class Renewal(Body):
@@ -93,6 +96,7 @@ class LeaseView(View):
     label: str
     mode: str
     purpose: str
+    bound: Annotated[bool, Field(description="Whether its token needs a DPoP proof with each call.")]
     state: Annotated[
         str, Field(description="`active`, `expired`, `ended` or `revoked`; a cut-off above it shows there.")
     ]
@@ -139,6 +143,7 @@ def _fields(lease: Lease, now: Millis) -> dict[str, Any]:
         "label": lease.label,
         "mode": lease.mode,
         "purpose": lease.purpose,
+        "bound": lease.jkt is not None,
         "state": state_of(lease, now),
         "issued_at": when(lease.issued_at),
         "expires_at": when(lease.expires_at),
@@ -188,7 +193,16 @@ async def issue(request: Request) -> Response:
     body = parsed(NewLease, await whole(request.receive))
     # lease (3) what is asked for, as one value
     target = AccessTarget(caller.workload.id, body.organization, body.provider, body.label)
-    wanted = AccessRequest(target, Mode(body.mode), body.purpose, body.ttl, body.grant, via=caller.workload.via)
+    wanted = AccessRequest(
+        target,
+        Mode(body.mode),
+        body.purpose,
+        body.ttl,
+        body.grant,
+        via=caller.workload.via,
+        jkt=caller.workload.jkt,
+        bound=body.bound,
+    )
     key = checked_key(header(request.scope, b"idempotency-key"))
     issued = _issued(await wired.leasing.issue(caller.actor, wanted, idempotency_key=key), wired)
     # lease (13) the answer
@@ -280,6 +294,8 @@ async def one(lease_id: IdPath[LeaseId], caller: ByWorkloadOrAnyRole, wired: Wir
 async def renew(lease_id: IdPath[LeaseId], body: Renewal, caller: ByWorkload, wired: Wired) -> LeaseView:
     """Extend a lease that still stands; never beyond what its grant allows in all."""
     lease = await _find(lease_id, caller, wired)
+    if lease.jkt not in {None, caller.workload.jkt}:
+        raise LeaseDenied(ANOTHER_KEY)
     return show(await wired.leasing.renew(caller.actor, lease, body.ttl), wired.parts.clock())
 
 

@@ -1,0 +1,71 @@
+"""Calls under a bound lease: the proof stays at the broker, and is for the call however often that is sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.proxy.conftest import Bench
+from tests.proxy.test_retries import BUSY, GOOD, Sequence
+from tests.support.lab import answer
+from tests.support.proofs import Holder
+
+
+async def bound(bench: Bench, **terms: Any) -> tuple[Holder, dict[str, Any]]:
+    """A job that holds a key, and its lease in the lab."""
+    job = Holder(bench.job)
+    grant = await bench.world.grant(bench.job, "acme", provider="lab", **terms)
+    return job, await job.lease("acme", provider="lab", grant=grant)
+
+
+def proving(job: Holder, lease: dict[str, Any], path: str, method: str = "GET") -> dict[str, str]:
+    """The headers that prove it for one call."""
+    return {"DPoP": job.proof(method, f"/proxy/acme/lab{path}", lease["token"])}
+
+
+async def test_the_proof_does_not_go_to_the_upstream(bench: Bench) -> None:
+    job, lease = await bound(bench)
+    got = await bench.call(lease, "/x", headers=proving(job, lease, "/x"))
+    assert got.status_code == 200
+    assert "dpop" not in bench.lab.calls[-1].names
+
+
+async def test_nor_does_one_that_nobody_needed(bench: Bench) -> None:
+    assert (await bench.call(await bench.lease(), "/x", headers={"dPoP": "anything"})).status_code == 200
+    assert "dpop" not in bench.lab.calls[-1].names
+
+
+async def test_the_upstreams_nonce_is_not_the_jobs(bench: Bench) -> None:
+    job, lease = await bound(bench)
+    bench.lab.scripts["/x"] = Sequence(answer(b"good", "DPoP-Nonce: theirs"))
+    got = await bench.call(lease, "/x", headers=proving(job, lease, "/x"))
+    assert got.headers.get_list("dpop-nonce") == [job.nonce]
+    unbound = await bench.call(await bench.lease(), "/x")
+    assert "dpop-nonce" not in unbound.headers
+
+
+@pytest.mark.parametrize("first", [BUSY, b""], ids=["an outage", "a broken connection"])
+async def test_a_call_that_is_sent_again_needs_one_proof(bench: Bench, first: bytes) -> None:
+    job, lease = await bound(bench)
+    bench.lab.scripts["/x"] = Sequence(first, GOOD)
+    got = await bench.call(lease, "/x", headers=proving(job, lease, "/x"))
+    assert (got.status_code, got.text) == (200, "good")
+    again = await bench.call(lease, "/x", headers={"DPoP": "no.proof.here"})
+    assert again.status_code == 401
+
+
+async def test_the_path_is_proved_as_it_is_sent(bench: Bench) -> None:
+    job, lease = await bound(bench)
+    path = "/a%20b/c%3Fd"
+    got = await bench.call(lease, f"{path}?q=1", headers=proving(job, lease, path))
+    assert got.status_code == 200, got.text
+
+
+async def test_a_used_up_quota_spends_no_proof(bench: Bench) -> None:
+    job, lease = await bound(bench, rate={"uses": 1, "seconds": 60})
+    assert (await bench.call(lease, "/x", headers=proving(job, lease, "/x"))).status_code == 200
+    headers = proving(job, lease, "/x")
+    assert (await bench.call(lease, "/x", headers=headers)).status_code == 429
+    bench.world.clock.forward(seconds=61)
+    assert (await bench.call(lease, "/x", headers=headers)).status_code == 200, "all is taken, or nothing"
