@@ -81,6 +81,10 @@ def run(
     keep_env: Annotated[
         list[str] | None, typer.Option(help="Variable of the job's platform identity to hand on all the same; repeat.")
     ] = None,
+    bound: Annotated[
+        bool,
+        typer.Option("--bound", help="Bind the lease to a key of this process; the command's calls go through it."),
+    ] = False,
     proxy: Proxy = None,
     as_json: AsJson = False,  # noqa: ARG001 - it is asked where a command fails
 ) -> NoReturn:
@@ -90,10 +94,14 @@ def run(
     it can't be run, 1 where there was no lease.  No BROKER_* variable is handed on, nor what proves the job's identity
     (ACTIONS_ID_TOKEN_*, …).
 
+    If the lease is bound to a key (--bound, or its grant), the URL is one of this machine: what is sent there goes on
+    to the broker with a proof of that key, which stays in this process.
+
     Absolute URLs in the bodies of answers (a `next` link) lead past the broker: a command that follows them sends the
     token to the upstream.
     """
     # Help and completion need no client.
+    from broker.cli.forwarding import unproxied  # noqa: PLC0415 - see above
     from broker.client.client import Client  # noqa: PLC0415 - see above
     from broker.client.connecting import ProxyUnusable  # noqa: PLC0415 - see above
 
@@ -110,6 +118,7 @@ def run(
         "purpose": purpose,
         "ttl": ttl,
         "grant": grant,
+        "bound": bound,
     }
     try:
         who = _job.who()
@@ -119,15 +128,29 @@ def run(
                 with _revealed(client, lease) as key:
                     status = _run(command, {**kept, reveal: key}, mask, lambda: None)
             else:
-                with client.upstream(**lease, keep_token=True) as upstream:
+                with client.upstream(**lease, keep_token=True) as upstream, _address(upstream, proxy) as url:
                     _warn(url_env, token_env)
-                    given = {url_env: upstream.url, token_env: upstream.token}
+                    given = {url_env: url, token_env: upstream.token}
+                    if upstream.bound:
+                        kept = unproxied(kept)
                     status = _run(command, {**kept, **given}, mask, _Watch(upstream).look)
     except ProxyUnusable as error:
         fail(str(error))
     except CallFailed as error:
         fail_call(error, Status.REFUSED)  # other statuses are the command's own
     raise typer.Exit(status)
+
+
+@contextmanager
+def _address(upstream: Upstream, proxy: str | None) -> Iterator[str]:
+    """The URL that the command is given: the forwarder's, if its calls need proofs."""
+    from broker.cli.forwarding import forwarding  # noqa: PLC0415 - as in `run`
+
+    if not upstream.bound:
+        yield upstream.url
+        return
+    with forwarding(upstream, proxy) as url:
+        yield url
 
 
 @contextmanager
@@ -186,7 +209,7 @@ class _Watch:
         if self.said_over:
             return
         try:
-            self.upstream.headers()
+            _ = self.upstream.token
         except CallFailed as over:
             self.said_over = True
             _say(f"access has ended: {over} [{over.code}] The command goes on, its calls are refused.")

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from broker.base import variables
 from broker.cli.api import call, pages
+from broker.cli.failing import fail
 from broker.cli.job import Proxy, as_job, client_of, usable
 from broker.cli.lists import prints_list
 from broker.cli.output import AsJson, Columns, Item, show
 from broker.cli.proving import Job, proves_itself
+
+if TYPE_CHECKING:
+    from broker.client.client import Client
+    from broker.client.leases import IssuedLease
 
 app = typer.Typer(no_args_is_help=True, help="Short-lived access.")
 
@@ -41,13 +46,25 @@ def issue(
 ) -> None:
     """Lease a key; prints the lease's token and proxy address, for `reveal` the key."""
     wanted: dict[str, Any] = {"label": label, "mode": mode, "purpose": purpose, "ttl": ttl, "grant": grant}
-    issued = as_job(_job.who(), proxy, lambda job: job.lease(org, provider, **wanted))
+    issued = as_job(_job.who(), proxy, lambda job: _of_use(job, job.lease(org, provider, **wanted)))
     if as_json:
         show(issued.answer, as_json)
         return
     told = {name: issued.answer.get(name) for name in ("token", "proxy_url", "expires_at", "last4", "key")}
     given = {name: value for name, value in told.items() if value}
     show({"lease": issued.id, **given}, as_json, alone=("token", "key"))
+
+
+def _of_use(job: Client, issued: IssuedLease) -> IssuedLease:
+    """The lease, if somebody else than this process can use it; ends the command if nobody can."""
+    if issued.bound and issued.key is None:
+        job.end(issued.id)
+        fail(
+            "This grant's leases are bound to a key of the process that takes them, so the token alone opens nothing. "
+            "Run the program that uses it with `broker exec`, or have it use the Python client.",
+            code="bound_lease",
+        )
+    return issued
 
 
 def _row(lease: Item) -> Item:

@@ -10,17 +10,20 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from broker.client.errors import another_answer
+from broker.client.errors import CallFailed, another_answer
 from broker.client.keyless import Addressed
 
 
-def token(answer: Mapping[str, Any]) -> None:
-    """Check an access token (RFC 6749 §5.1).
+def token(answer: Mapping[str, Any], *, bound: bool) -> None:
+    """Check an access token (RFC 6749 §5.1), which is ``bound`` to a key if that was asked for.
 
     Raises:
         CallFailed: there is none that this client can use.
     """
-    _same("token_type", str(answer.get("token_type")).lower(), "bearer")
+    kind = str(answer.get("token_type")).lower()
+    if bound and kind == "bearer":
+        raise CallFailed("This broker binds no tokens to keys: it is older than its client.", code="not_bound")
+    _same("token_type", kind, "dpop" if bound else "bearer")
     _text("access_token", answer.get("access_token"))
     if not isinstance(answer.get("expires_in"), int):
         raise another_answer("expires_in")
@@ -48,6 +51,8 @@ def issued(answer: Mapping[str, Any], wanted: Mapping[str, Any], identity: Addre
     place = f"{identity.broker}/proxy/{lease['organization']}/{lease['provider']}"
     _same("proxy_url", answer.get("proxy_url"), place)
     _text("token", answer.get("token"))
+    if wanted.get("bound"):
+        _same("bound", lease.get("bound"), True)
     if wanted["mode"] == "reveal" and not isinstance(answer.get("key"), str):
         raise another_answer("key")
 

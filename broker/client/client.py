@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
@@ -23,11 +23,15 @@ from broker.client.forks import PerProcess
 from broker.client.identity import Identity, from_environment
 from broker.client.keyless import KeylessIdentity
 from broker.client.leases import IssuedLease, Lease, Workload
+from broker.client.proofs import ProofKey
 from broker.client.renewal import EARLY, RenewingLease
 from broker.client.upstream import Upstream
+from broker.formats import dpop
 
 # So many leases are asked for at once; the broker gives no more.
 PAGE = 500
+# A refusal: the grant's leases are for access tokens that are bound to a key.
+_KEY_NEEDED = "bound_token_required"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,14 @@ class Client:
     of ``fork()``, which has its own token and connections.
     """
 
-    def __init__(self, identity: Identity | KeylessIdentity, *, timeout: float = 10, proxy: str | None = None) -> None:
+    def __init__(
+        self,
+        identity: Identity | KeylessIdentity,
+        *,
+        timeout: float = 10,
+        proxy: str | None = None,
+        bound: bool = False,
+    ) -> None:
         """Make the client; it calls nobody yet.
 
         Args:
@@ -53,6 +64,8 @@ class Client:
             timeout: seconds that a call may wait for the broker.
             proxy: URL of the HTTP proxy that leads to the broker.  Left out, calls go there directly: the environment's
                 ``http_proxy`` and its like are not read.
+            bound: every lease is bound to a key of this process (DPoP, RFC 9449), also where its grant doesn't ask for
+                that.
 
         Raises:
             ProxyUnusable: ``proxy`` is no such URL.
@@ -60,6 +73,7 @@ class Client:
         """
         self._identity = identity
         self._proxy = proxy
+        self._bound = bound
         self._session = PerProcess(partial(_Session, identity, timeout, proxy))
         self._session()
 
@@ -102,8 +116,19 @@ class Client:
         return self._session().token()
 
     def access_token(self) -> AccessToken:
-        """The same, with how long it lasts; raises CallFailed."""
-        return self._session().access_token()
+        """The same, with how long it lasts; raises CallFailed.
+
+        It is bound to no key, so that whoever it is given to can use it.
+        """
+        return self._session().access_token(bound=False)
+
+    def proof(self, method: str, url: str, token: str) -> str:
+        """The DPoP header for one call with the token of a bound lease, which this process took."""
+        return self._session().proofs.proof(method, url, token)
+
+    def note(self, headers: Mapping[str, str]) -> None:
+        """Read the headers of an answer to such a call: the next proof holds the nonce that came with it."""
+        self._session().proofs.note(headers)
 
     def upstream(
         self,
@@ -114,6 +139,7 @@ class Client:
         purpose: str = "",
         ttl: int | None = None,
         grant: str = "",
+        bound: bool = False,
         keep_token: bool = False,
     ) -> Upstream:
         """An organization's upstream through the broker, for an HTTP client.
@@ -127,6 +153,8 @@ class Client:
             purpose: what the access is for.
             ttl: seconds that the lease lasts between renewals; left out, the broker's default.
             grant: one of several grants; left out, the broadest.
+            bound: the lease is of use only with proofs of this process's key, which the upstream's calls then carry.
+                If its grant asks for that, it is so anyway.
             keep_token: the token was handed on and can't be exchanged.  Then the lease is renewed as long as the grant
                 allows, and no new one is taken.
 
@@ -140,6 +168,7 @@ class Client:
             "purpose": purpose,
             "ttl": ttl,
             "grant": grant,
+            "bound": bound,
         }
         return Upstream(RenewingLease(self, wanted, keep_token=keep_token), proxy=self._proxy)
 
@@ -153,9 +182,12 @@ class Client:
         purpose: str = "",
         ttl: int | None = None,
         grant: str = "",
+        bound: bool = False,
         idempotency_key: str | None = None,
     ) -> IssuedLease:
         """A lease (``POST /v1/leases``): its token, expiry and proxy address, or the key to see.
+
+        If it is bound, because ``bound`` or its grant asks for that, each call needs a :meth:`proof`.
 
         Raises:
             CallFailed: policy said no, or no answer came.
@@ -168,9 +200,12 @@ class Client:
             "purpose": purpose,
             "ttl": ttl,
             "grant": grant,
+            **({"bound": True} if bound or self._bound else {}),  # brokers from before don't know it
         }
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-        issued = self._session().authorized("POST", "/v1/leases", json=wanted, headers=headers)
+        session = self._session()
+        session.bound = session.bound or "bound" in wanted
+        issued = session.authorized("POST", "/v1/leases", json=wanted, headers=headers)
         answer_check.issued(issued, wanted, self._identity)
         return IssuedLease.of(issued)
 
@@ -236,65 +271,115 @@ class Client:
         return Lease.of(lease)
 
 
+@dataclass(slots=True)
+class _Kept:
+    """An access token, and when it is renewed and ends by the monotonic clock."""
+
+    token: str = ""
+    renew_at: float = 0.0
+    ends_at: float = 0.0
+
+
 class _Session:
-    """One process's calls, and its access token."""
+    """One process's calls, and its access tokens: one for whoever it is given to, and one that its key opens.
+
+    Once a lease is to be ``bound``, the process's own calls are made with the second one.
+    """
 
     def __init__(self, identity: Identity | KeylessIdentity, timeout: float, proxy: str | None) -> None:
         self._identity = identity
         self._proxy = proxy
         self._http = caller(identity.broker, timeout=timeout, proxy=proxy)
         self._renewing = threading.Lock()
-        self._token = ""
-        self._renew_at = self._ends_at = 0.0
+        self._kept = {False: _Kept(), True: _Kept()}
+        self.bound = False
+        self.proofs = ProofKey()
 
     def token(self) -> str:
-        return self.access_token().token
+        return self.access_token(bound=False).token
 
-    def access_token(self) -> AccessToken:
+    def access_token(self, *, bound: bool) -> AccessToken:
         with self._renewing:
-            if time.monotonic() >= self._renew_at:
+            kept = self._kept[bound]
+            if time.monotonic() >= kept.renew_at:
                 asked_at = time.monotonic()
-                granted = self._granted()
-                self._token = granted["access_token"]
-                self._renew_at = asked_at + granted["expires_in"] * EARLY
-                self._ends_at = asked_at + granted["expires_in"]
-            return AccessToken(self._token, int(self._ends_at - time.monotonic()))
+                granted = self._granted(bound=bound)
+                kept.token = granted["access_token"]
+                kept.renew_at = asked_at + granted["expires_in"] * EARLY
+                kept.ends_at = asked_at + granted["expires_in"]
+            return AccessToken(kept.token, int(kept.ends_at - time.monotonic()))
 
-    def _granted(self) -> dict[str, Any]:
+    def _granted(self, *, bound: bool) -> dict[str, Any]:
         form = {"grant_type": "client_credentials", **self._identity.proof()}
         try:
-            granted = self._send("POST", "/oauth/token", read=token_answer, data=form)
+            send = self._proved if bound else self._send
+            granted = send("POST", "/oauth/token", read=token_answer, data=form)
         except CallFailed as refused:
             if refused.problem.get("error") == "invalid_client" and self._identity.moved_from:
                 refused.args = (f"{refused} {self._identity.named_by}",)
             raise
-        answer_check.token(granted)
+        answer_check.token(granted, bound=bound)
         return granted
 
     def authorized(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        given, token = options.pop("headers", {}), self.token()
         try:
-            return self._send(method, path, headers={**given, "Authorization": f"Bearer {token}"}, **options)
+            return self._authorized(method, path, **options)
+        except CallFailed as failure:
+            if failure.code != _KEY_NEEDED or self.bound:
+                raise
+        self.bound = True  # the grant asks for it
+        return self._authorized(method, path, **options)
+
+    def _authorized(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        bound = self.bound
+        token = self.access_token(bound=bound).token
+        try:
+            return self._with_token(token, method, path, bound=bound, **options)
         except CallFailed as failure:
             if failure.code != "trust_over" and (failure.status != HTTPStatus.UNAUTHORIZED or not failure.problem):
                 raise
         # It expired by the broker's clock. If this machine was suspended, its own clock has stood still. Or the trust
         # that it stands on is over, and there may be another one by now.
-        self._forget(token)
-        return self._send(method, path, headers={**given, "Authorization": f"Bearer {self.token()}"}, **options)
+        self._forget(token, bound=bound)
+        token = self.access_token(bound=bound).token
+        return self._with_token(token, method, path, bound=bound, **options)
+
+    def _with_token(self, token: str, method: str, path: str, *, bound: bool, **options: Any) -> dict[str, Any]:
+        scheme = dpop.HEADER if bound else "Bearer"
+        headers = {**options.pop("headers", {}), "Authorization": f"{scheme} {token}"}
+        if bound:
+            return self._proved(method, path, token=token, headers=headers, **options)
+        return self._send(method, path, headers=headers, **options)
+
+    def _proved(self, method: str, path: str, *, token: str = "", **options: Any) -> dict[str, Any]:
+        """Send a request with a proof, and once more if the broker asks for another nonce."""
+        headers = options.pop("headers", {})
+
+        def proved() -> dict[str, Any]:
+            proof = self.proofs.proof(method, f"{self._identity.broker}{path}", token)
+            return self._send(method, path, headers={**headers, dpop.HEADER: proof}, **options)
+
+        try:
+            return proved()
+        except CallFailed as failure:
+            if failure.code != dpop.NONCE_NEEDED:
+                raise
+        return proved()
 
     def close(self) -> None:
         self._http.close()
 
-    def _forget(self, token: str) -> None:
+    def _forget(self, token: str, *, bound: bool) -> None:
         with self._renewing:
-            if token == self._token:
-                self._renew_at = 0.0
+            if token == self._kept[bound].token:
+                self._kept[bound].renew_at = 0.0
 
     def _send(
         self, method: str, path: str, *, read: Callable[[Answer], dict[str, Any]] = answer, **options: Any
     ) -> dict[str, Any]:
         try:
-            return read(self._http.request(method, path, **options))
+            response = self._http.request(method, path, **options)
+            self.proofs.note(response.headers)
+            return read(response)
         except httpx2.HTTPError as error:
             raise unreachable(self._identity.broker, error, self._proxy, named_by=self._identity.named_by) from None

@@ -23,8 +23,8 @@ class Lease:
     """Minutes of a grant, as they stood when the broker answered.
 
     ``organization``, ``workload``, ``grant`` and ``credential`` are ids.  ``state`` is one of :class:`LeaseState`.  A
-    renewal can put ``expires_at`` off as far as ``renewable_until``.  ``answer`` is all that the broker said, also what
-    this client has no name for.
+    renewal can put ``expires_at`` off as far as ``renewable_until``.  A ``bound`` one needs a proof with each call.
+    ``answer`` is all that the broker said, also what this client has no name for.
     """
 
     id: str
@@ -41,6 +41,7 @@ class Lease:
     issued_at: datetime
     expires_at: datetime
     renewable_until: datetime
+    bound: bool = False
     answer: Mapping[str, Any] = field(repr=False, compare=False)
 
     @classmethod
@@ -102,6 +103,7 @@ def _fields(view: Mapping[str, Any]) -> dict[str, Any]:
         **{name: _text(view, name) for name in texts},
         **{name: datetime.fromisoformat(view[name]) for name in times},
         "version": int(view.get("version") or 0),
+        "bound": view.get("bound") is True,
     }
 
 

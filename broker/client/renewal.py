@@ -11,6 +11,7 @@ import random
 import threading
 import time
 import weakref
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,6 +33,8 @@ _BACKOFF_S = 0.25
 _BACKOFF_CAP_S = 10.0
 _RETRY_AFTER_CAP_S = 30.0
 _GRACE_S = 30.0
+# The nonce that proofs hold is asked for anew after so long: the broker takes one for five minutes.
+_NONCE_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class _TimedLease:
     asked_at: float
     expires_at: float
     final: bool  # no renewal makes it last longer
+    bound: bool  # its token needs a proof with each call
     renewable_until: datetime
 
     @property
@@ -73,6 +77,7 @@ class RenewingLease:
         self._per_process = PerProcess(partial(_ProcessLease, client, wanted, keep_token=keep_token))
         # An end is for good. A child starts with its parent's value, and doesn't learn what becomes of that.
         self._ended: CallFailed | None = None
+        self._client = client
         self.url = self._per_process().url  # the proxy's base URL for what is leased: the same for every lease
 
     def __repr__(self) -> str:
@@ -96,6 +101,19 @@ class RenewingLease:
             kept.close()  # it was closed meanwhile, perhaps before there was a lease to give back
             raise
         return kept.token
+
+    @property
+    def bound(self) -> bool:
+        """Whether calls under it need a proof of this process's key."""
+        return self._own().bound
+
+    def proof(self, method: str, url: str, token: str) -> str:
+        """The proof for one call with its token."""
+        return self._client.proof(method, url, token)
+
+    def note(self, headers: Mapping[str, str]) -> None:
+        """Keep the nonce of an answer for the next proof."""
+        self._client.note(headers)
 
     @property
     def final_seconds(self) -> float | None:
@@ -137,15 +155,21 @@ class _ProcessLease:
         self._ended: CallFailed | None = None
         self._trouble: CallFailed | None = None
         self._failures = 0
+        self._due_at = 0.0
         self._stop = threading.Event()
+        due = self._until(self._due())
         self._thread = threading.Thread(
-            target=_keep_renewing, args=(weakref.ref(self), self._stop, self._due()), name="lease-renewal", daemon=True
+            target=_keep_renewing, args=(weakref.ref(self), self._stop, due), name="lease-renewal", daemon=True
         )
         self._thread.start()
 
     @property
     def url(self) -> str:
         return self._lease.url
+
+    @property
+    def bound(self) -> bool:
+        return self._lease.bound
 
     @property
     def token(self) -> str:
@@ -171,6 +195,14 @@ class _ProcessLease:
         Returns:
             Seconds until that is due again; None once access has ended.
         """
+        if self._due_at > time.monotonic():  # it woke for a nonce
+            with contextlib.suppress(CallFailed):
+                self._client.find(self._lease.id)
+            return self._until(self._due_at - time.monotonic())
+        due = self._advanced()
+        return None if due is None else self._until(due)
+
+    def _advanced(self) -> float | None:
         before = self._lease
         try:
             self._go_on(before)
@@ -186,6 +218,11 @@ class _ProcessLease:
             # The grant itself ends then, so another lease would not last longer. Ask again once it has ended.
             return self._lease.left + _LEAST_S
         return self._due()
+
+    def _until(self, seconds: float) -> float:
+        """How long the thread may sleep if the next renewal is due in so many seconds."""
+        self._due_at = time.monotonic() + seconds
+        return min(seconds, _NONCE_S) if self._lease.bound else seconds
 
     def _due(self) -> float:
         return max(self._lease.left * EARLY, _LEAST_S)
@@ -249,6 +286,7 @@ def _timed(told: Lease, url: str, token: str, asked_at: float) -> _TimedLease:
         # Counted from the question, so rather too short.
         expires_at=asked_at + (told.expires_at - told.issued_at).total_seconds(),
         final=told.expires_at == told.renewable_until,
+        bound=told.bound,
         renewable_until=told.renewable_until,
     )
 

@@ -10,18 +10,20 @@ import httpx2
 from broker.client import reasons
 from broker.client.errors import outside
 from broker.client.forks import PerProcess
+from broker.formats import dpop
 
 
 @dataclass(frozen=True, slots=True)
 class Readdressing:
     """Turns the upstream's own URLs, below ``base``, into those below ``proxy``.
 
-    ``headers`` gives the headers that open these.
+    ``headers`` gives the headers that open these, for one call: its method and URL.  ``note`` reads an answer's.
     """
 
     base: httpx2.URL
     proxy: httpx2.URL
-    headers: Callable[[], Mapping[str, str]]
+    headers: Callable[[str, str], Mapping[str, str]]
+    note: Callable[[Mapping[str, str]], None]
 
     def __call__(self, request: httpx2.Request) -> httpx2.Request:
         """``request`` as the proxy takes it; path and query stay as they are, byte for byte.
@@ -42,8 +44,8 @@ class Readdressing:
         if "target" in extensions:
             extensions["target"] = target
         headers = request.headers.copy()
-        headers.update({"Host": self.proxy.netloc.decode("ascii"), **self.headers()})
         url = self.proxy.copy_with(raw_path=target)
+        headers.update({"Host": self.proxy.netloc.decode("ascii"), **self.headers(request.method, str(url))})
         return httpx2.Request(request.method, url, headers=headers, stream=request.stream, extensions=extensions)
 
 
@@ -53,6 +55,12 @@ def _below(base: httpx2.URL, url: httpx2.URL, target: bytes) -> bytes | None:
     rest = target.removeprefix(prefix)
     same = url.origin == base.origin and target.startswith(prefix) and rest[:1] in {b"", b"/", b"?"}
     return rest if same else None
+
+
+def asks_again(request: httpx2.Request, response: httpx2.Response) -> bool:
+    """Whether the broker only wants another nonce in the proof, and the request can be sent once more."""
+    challenged = response.headers.get("x-broker-problem") == dpop.NONCE_NEEDED
+    return challenged and isinstance(request.stream, httpx2.ByteStream)
 
 
 def _told(response: httpx2.Response, content: bytes) -> httpx2.Response:
@@ -79,6 +87,10 @@ class UpstreamTransport(httpx2.BaseTransport):
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send it by way of the proxy."""
         response = self._wrapped().handle_request(self._readdressed(request))
+        self._readdressed.note(response.headers)
+        if asks_again(request, response):
+            response.close()
+            response = self._wrapped().handle_request(self._readdressed(request))
         content = response.read() if reasons.has_text(response.headers) else b""
         return _told(response, content)
 
@@ -99,6 +111,10 @@ class AsyncUpstreamTransport(httpx2.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send it by way of the proxy."""
         response = await self._wrapped().handle_async_request(self._readdressed(request))
+        self._readdressed.note(response.headers)
+        if asks_again(request, response):
+            await response.aclose()
+            response = await self._wrapped().handle_async_request(self._readdressed(request))
         content = await response.aread() if reasons.has_text(response.headers) else b""
         return _told(response, content)
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from typing import Protocol, Self, TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from typing import Any, Protocol, Self, TypeVar
 from urllib.parse import unquote
 
 import httpx2
 
-from broker.client import connecting, reasons
+from broker.client import connecting, reasons, transport
 from broker.client.errors import outside
 from broker.client.forks import PerProcess
 from broker.client.renewal import RenewingLease
 from broker.client.transport import AsyncUpstreamTransport, Readdressing, UpstreamTransport
+from broker.formats import dpop
 
 
 class _Headers(Protocol):
@@ -23,6 +24,9 @@ class _Headers(Protocol):
 
 class _Request(Protocol):
     """A request of requests, httpx, httpx2 or aiohttp: what these have in common."""
+
+    @property
+    def method(self) -> object: ...
 
     @property
     def url(self) -> object: ...
@@ -74,9 +78,32 @@ class Upstream(httpx2.Auth):
         """Seconds until the end if nothing can put it off; None if the lease goes on by itself."""
         return self._lease.final_seconds
 
-    def headers(self) -> dict[str, str]:
-        """The header that opens the upstream, for this one call; raises as :attr:`token`."""
-        return {"Authorization": f"Bearer {self.token}"}
+    @property
+    def bound(self) -> bool:
+        """Whether the lease is bound to a key of this process, so that each call needs a proof of its own."""
+        return self._lease.bound
+
+    def headers(self, method: str = "", url: str = "") -> dict[str, str]:
+        """The headers that open the upstream, for this one call; raises as :attr:`token`.
+
+        Args:
+            method: the call's; needed if the lease is bound.
+            url: the call's, below :attr:`url`; likewise.
+
+        Raises:
+            ValueError: it is bound, and they are left out.
+        """
+        token = self.token
+        opened = {"Authorization": f"Bearer {token}"}
+        if not self.bound:
+            return opened
+        if not method or not url:
+            raise ValueError("The lease is bound to a key, so each call is proved: say its method and URL.")
+        return {**opened, dpop.HEADER: self._lease.proof(method, url, token)}
+
+    def note(self, headers: Mapping[str, str]) -> None:
+        """Read an answer's headers, if the lease is bound: the next proof holds the nonce that came with them."""
+        self._lease.note(headers)
 
     def __call__(self, request: _RequestT) -> _RequestT:
         """Put the token on ``request``, for ``auth=`` of requests, httpx and httpx2.
@@ -85,21 +112,31 @@ class Upstream(httpx2.Auth):
             OutsideUpstream: the request is for another place. Others as :attr:`token`.
         """
         self._check(str(request.url))
-        for name, value in self.headers().items():
+        for name, value in self.headers(str(request.method), str(request.url)).items():
             request.headers[name] = value
         if hooked := getattr(request, "register_hook", None):  # requests has them, httpx doesn't
             hooked("response", reasons.tell_requests)
+            hooked("response", self._note_requests)
         return request
+
+    def _note_requests(self, response: Any, **_options: object) -> None:  # noqa: ANN401 - of a library that may not be here
+        self.note(response.headers)
 
     def sync_auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
         """What httpx2's Client calls, with what ``auth=`` is given; raises as calling this does."""
         response = yield self(request)
+        self.note(response.headers)
+        if transport.asks_again(request, response):
+            response = yield self(request)
         content = response.read() if reasons.has_text(response.headers) else b""
         response.extensions = reasons.extensions(response, content)
 
     async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
         """What its AsyncClient calls; raises as calling this does."""
         response = yield self(request)
+        self.note(response.headers)
+        if transport.asks_again(request, response):
+            response = yield self(request)
         content = await response.aread() if reasons.has_text(response.headers) else b""
         response.extensions = reasons.extensions(response, content)
 
@@ -109,6 +146,7 @@ class Upstream(httpx2.Auth):
         aiohttp sends redirects through it as well, so a redirect to another place raises OutsideUpstream.
         """
         response = await handler(self(request))
+        self.note(response.headers)
         reasons.tell(response)  # the body stays unread: aiohttp hands it out once
         return response
 
@@ -147,7 +185,7 @@ class Upstream(httpx2.Auth):
         await asyncio.to_thread(self.close)
 
     def _readdressing(self, base_url: str) -> Readdressing:
-        return Readdressing(httpx2.URL(base_url), self._base, self.headers)
+        return Readdressing(httpx2.URL(base_url), self._base, self.headers, self.note)
 
     def _check(self, url: str) -> None:
         rest = url.removeprefix(self.url)

@@ -384,3 +384,22 @@ async def test_a_key_that_may_not_be_seen_is_not_revealed(shell: JobsShell) -> N
 async def test_a_name_that_no_variable_can_have_is_refused(shell: JobsShell) -> None:
     _, errors = await shell.run("--reveal", "A=B", "--", "true", status=2)
     assert "is not the name of an environment variable" in errors
+
+
+async def test_a_bound_lease_is_used_through_an_address_of_this_machine(shell: JobsShell) -> None:
+    await shell.bench.grant(bound=True)
+    printed, _ = await shell.run("--", sys.executable, "-c", CALL + ENVIRONMENT)
+    status, _, told = printed.partition("\n")
+    environment = json.loads(told)
+    assert status == "200"
+    assert environment["UPSTREAM_URL"].startswith("http://127.0.0.1:")
+    assert environment["UPSTREAM_URL"] != shell.bench.url
+    assert environment["NO_PROXY"] == "127.0.0.1"
+    assert await shell.bench.states() == ["ended"]
+
+
+async def test_a_lease_may_be_bound_where_its_grant_does_not_ask_for_it(shell: JobsShell) -> None:
+    await shell.bench.grant()
+    printed, _ = await shell.run("--bound", "--", sys.executable, "-c", CALL)
+    assert printed.strip() == "200"
+    assert [lease["bound"] for lease in await shell.bench.leases()] == [True]

@@ -24,7 +24,7 @@ async def test_an_access_token_that_the_broker_no_longer_takes_is_replaced_unnot
     await bench.grant()
     client = bench.client()
     await asyncio.to_thread(client.leases)
-    client._session()._token += "x"
+    client._session()._kept[False].token += "x"
     await asyncio.to_thread(client.leases)
     assert await bench.count("auth.token_issued") == 2
 

@@ -311,3 +311,24 @@ wait(forked(work))
 """)
     assert await program.rest() == [{"code": "lease_over"}]
     assert await jobs.bench.count("lease.issued") == 1
+
+
+async def test_a_child_has_a_key_of_its_own_for_its_bound_leases(jobs: JobStarter) -> None:
+    program = jobs.start("""
+import base64
+with client.upstream("acme", RAPTOR, bound=True) as acme:
+    def use():
+        url = acme.url + "/facilities"
+        headers = acme.headers("GET", url)
+        key = json.loads(base64.urlsafe_b64decode(headers["DPoP"].partition(".")[0] + "=="))["jwk"]["x"]
+        say(status=urllib.request.urlopen(urllib.request.Request(url, headers=headers)).status, key=key)
+    use()
+    def work():
+        with acme:
+            use()
+    wait(forked(work))
+    use()
+""")
+    parent, child, after = await program.rest()
+    assert (parent["status"], child["status"], after["status"]) == (200, 200, 200)
+    assert parent["key"] == after["key"] != child["key"]
