@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench import (
+    bound,
     checks,
     cold,
     console,
@@ -45,6 +46,7 @@ Benchmark = Callable[[Path], Mapping[str, Figure]]
 BENCHMARKS: Mapping[str, Benchmark] = {
     "lease": lambda directory: lease.figures(lease.measure(directory)),
     "proxy": lambda directory: proxy.figures(proxy.measure(directory)),
+    "bound": bound.measure,
     "workers": lambda directory: workers.figures(workers.measure(directory)),
     "record": lambda directory: record.figures(record.measure(directory)),
     "log": log.measure,

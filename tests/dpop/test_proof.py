@@ -119,9 +119,8 @@ REFUSED: dict[str, dict[str, Any]] = {
     "a symmetric key": {"header": {"jwk": {"kty": "oct", "k": "c2VjcmV0"}}},
     "another curve": {"header": {"jwk": {**EXAMPLE, "crv": "P-384"}}},
     "a deep header": {"header": {"deep": [[[[[]]]]]}},
-    "deep claims": {"deep": [[[[[]]]]]},
-    "an endless number": {"number": 10**30},
-    "a NUL": {"text": "a\0b"},
+    "a nonce that is no text": {"nonce": 7},
+    "a NUL in the jti": {"jti": "aaaa\0aaaa"},
 }
 
 
@@ -188,7 +187,10 @@ SPOILED: dict[str, Callable[[str], str]] = {
         [proof.split(".")[0], base64url.encode(b'{"htm":"POST","htm":"POST"}'), proof.split(".")[2]]
     ),
     "bytes that are no JSON": lambda proof: ".".join([base64url.encode(b"\xff\xfe"), *proof.split(".")[1:]]),
-    "JSON that goes on going deeper": lambda proof: ".".join(
+    "claims that go on going deeper": lambda proof: ".".join(
+        [proof.split(".")[0], base64url.encode(b'{"a":' + b"[" * 1_400 + b"]" * 1_400 + b"}"), proof.split(".")[2]]
+    ),
+    "a header that goes on going deeper": lambda proof: ".".join(
         [base64url.encode(b'{"a":' + b"[" * 1_400 + b"]" * 1_400 + b"}"), *proof.split(".")[1:]]
     ),
 }
