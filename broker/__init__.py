@@ -31,6 +31,7 @@ Glossary: one word, one thing.  Names on the wire (routes, codes, event kinds, c
     grant                 a workload's right to a credential; its *limits* are part of it
     review                a decision whether a grant or an account is still needed; it is due before it is *overdue*
     lease                 minutes of a grant; *use* forwards calls, *reveal* hands the key out
+    bound, proof          of a token: of use only to whoever holds a key; what shows that for one request (DPoP)
     access snapshot       rights, key and states of one access target, read at one moment, kept in memory
     plan                  what doesn't change between two calls under one lease on one access snapshot
     guard, epoch          a condition of an event: "this row's epoch is still 7"; the number that any change raises

@@ -32,6 +32,7 @@ async def dry_run(
     path: Written = "",
     purpose: Written = "",
     implicit: Written = "",
+    bound: Written = "",
 ) -> Response:
     """The form of a call; once its method is told, with the answer."""
     given = written(
@@ -43,6 +44,7 @@ async def dry_run(
         path=path,
         purpose=purpose,
         implicit=implicit,
+        bound=bound,
     )
     if not method:
         return _page(call, given)
