@@ -241,14 +241,7 @@ def _services(settings: Settings, parts: Parts, signing: SigningKeys, timekeepin
         in_flight=in_flight,
         proxy=Proxy(Authorizer(parts, leasing, snapshots, proofs), Forwarder(parts, opening), in_flight),
         rotating=rotating,
-        outbox=Outbox(
-            parts.db,
-            parts.keystore,
-            parts.outbound,
-            _mail(settings, parts.catalog),
-            clock,
-            private=options.private_webhooks,
-        ),
+        outbox=_outbox(settings, parts),
         reports=Reports(parts, rotating, in_flight, _partner(settings, parts)),
         metrics=Metrics(),
         timekeeping=timekeeping,
@@ -265,6 +258,11 @@ def _token_endpoint(parts: Parts, options: Options, signing: SigningKeys, federa
         allow_client_secrets=options.allow_client_secrets,
         federation=federation,
     )
+
+
+def _outbox(settings: Settings, parts: Parts) -> Outbox:
+    mail = _mail(settings, parts.catalog)
+    return Outbox(parts.db, parts.keystore, parts.outbound, mail, parts.clock, private=settings.private_webhooks)
 
 
 def _options(settings: Settings) -> Options:

@@ -52,7 +52,7 @@ _REFERENCES: Final = frozenset({"azure-asyncoperation", "content-location", "lin
 
 @contextmanager
 def forwarding(upstream: Upstream, proxy: str | None) -> Iterator[str]:
-    """The address that stands for the upstream's while the context is open: of this machine alone.
+    """The address of this machine that stands for the upstream's while the context is open.
 
     Args:
         upstream: whose lease is bound to this process's key.
@@ -70,7 +70,7 @@ def forwarding(upstream: Upstream, proxy: str | None) -> Iterator[str]:
 
 
 def unproxied(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment, in which no HTTP proxy comes between a command and this machine's own address."""
+    """The environment, in which no HTTP proxy comes before this machine's own address."""
     excepted = {name: environment.get(name, "") for name in ("NO_PROXY", "no_proxy")}
     return {**environment, **{name: f"{value},127.0.0.1".lstrip(",") for name, value in excepted.items()}}
 
@@ -121,7 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _forward  # noqa: N815 - see above
 
     def _has_the_token(self) -> bool:
-        """Whether one of the headers holds the lease's token, as a client of the upstream sends a key."""
+        """Whether a header holds the lease's token, as a client of the upstream sends a key."""
         token = self.server.upstream.token.encode()
         found = [hmac.compare_digest(one.encode(), token) for value in self.headers.values() for one in _said(value)]
         return any(found)
@@ -225,7 +225,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _said(value: str) -> Iterator[str]:
-    """The texts in a header's value that may be the token: all of it, what follows a scheme, the parts of Basic."""
+    """The texts in a header's value that may be the token.
+
+    These are all of it, what follows a scheme, and the parts of Basic.
+    """
     yield value
     scheme, _, rest = value.partition(" ")
     yield rest.strip()

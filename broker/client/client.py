@@ -123,11 +123,11 @@ class Client:
         return self._session().access_token(bound=False)
 
     def proof(self, method: str, url: str, token: str) -> str:
-        """The DPoP header for one call with the token of a bound lease, which this process took."""
+        """The DPoP header for one call with the token of a bound lease of this process."""
         return self._session().proofs.proof(method, url, token)
 
     def note(self, headers: Mapping[str, str]) -> None:
-        """Read the headers of an answer to such a call: the next proof holds the nonce that came with it."""
+        """Read the headers of such a call's answer: the next proof holds the nonce in them."""
         self._session().proofs.note(headers)
 
     def upstream(
@@ -281,9 +281,10 @@ class _Kept:
 
 
 class _Session:
-    """One process's calls, and its access tokens: one for whoever it is given to, and one that its key opens.
+    """One process's calls, and its access tokens.
 
-    Once a lease is to be ``bound``, the process's own calls are made with the second one.
+    One is for whoever it is given to, and one needs the process's key.  Once a lease is to be ``bound``, the process's
+    own calls are made with the second one.
     """
 
     def __init__(self, identity: Identity | KeylessIdentity, timeout: float, proxy: str | None) -> None:

@@ -1,4 +1,4 @@
-"""The key of a process to which its tokens are bound, and the proofs that it makes (RFC 9449).
+"""The key to which a process has its tokens bound, and its proofs (RFC 9449).
 
 The key is made in memory and never leaves it.  Whoever copies a token from an environment or a log doesn't have it.
 """

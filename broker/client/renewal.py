@@ -33,7 +33,7 @@ _BACKOFF_S = 0.25
 _BACKOFF_CAP_S = 10.0
 _RETRY_AFTER_CAP_S = 30.0
 _GRACE_S = 30.0
-# The nonce that proofs hold is asked for anew after so long: the broker takes one for five minutes.
+# So often the broker is asked for another nonce; it takes one for five minutes.
 _NONCE_S = 120.0
 
 

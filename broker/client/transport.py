@@ -58,7 +58,7 @@ def _below(base: httpx2.URL, url: httpx2.URL, target: bytes) -> bytes | None:
 
 
 def asks_again(request: httpx2.Request, response: httpx2.Response) -> bool:
-    """Whether the broker only wants another nonce in the proof, and the request can be sent once more."""
+    """Whether the broker wants another nonce in the proof of a request that can be sent again."""
     challenged = response.headers.get("x-broker-problem") == dpop.NONCE_NEEDED
     return challenged and isinstance(request.stream, httpx2.ByteStream)
 

@@ -80,7 +80,7 @@ class Upstream(httpx2.Auth):
 
     @property
     def bound(self) -> bool:
-        """Whether the lease is bound to a key of this process, so that each call needs a proof of its own."""
+        """Whether the lease is bound to a key of this process, so that each call needs a proof."""
         return self._lease.bound
 
     def headers(self, method: str = "", url: str = "") -> dict[str, str]:
@@ -102,7 +102,7 @@ class Upstream(httpx2.Auth):
         return {**opened, dpop.HEADER: self._lease.proof(method, url, token)}
 
     def note(self, headers: Mapping[str, str]) -> None:
-        """Read an answer's headers, if the lease is bound: the next proof holds the nonce that came with them."""
+        """Read an answer's headers: the next proof holds the nonce that came with them."""
         self._lease.note(headers)
 
     def __call__(self, request: _RequestT) -> _RequestT:

@@ -1,4 +1,4 @@
-"""What shows that a request's sender holds the key that its token is bound to (RFC 9449, DPoP).
+"""What shows that a request's sender holds its token's key (RFC 9449, DPoP).
 
 ::
 

@@ -1,4 +1,4 @@
-"""A job's access token as a request brings it, with the proof of its key if it is bound to one (RFC 9449 §7)."""
+"""A job's access token as a request brings it, with the proof of its key (RFC 9449 §7)."""
 
 from __future__ import annotations
 

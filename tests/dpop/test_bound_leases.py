@@ -12,15 +12,15 @@ from broker.audit.tables import QuotaRow
 from broker.base.db import EVERY_TENANT
 from broker.formats.ids import LeaseId
 from broker.leases.tables import LeaseRow
-from tests.support.proofs import Holder
+from tests.support.proofs import KeyHolder
 from tests.support.world import PUBLIC_URL, World, running_world
 
 
-async def holder(world: World, **grant: Any) -> Holder:
+async def holder(world: World, **grant: Any) -> KeyHolder:
     await world.key_for("acme")
     job = await world.job()
     await world.grant(job, "acme", **grant)
-    return Holder(job)
+    return KeyHolder(job)
 
 
 async def test_a_call_with_a_proof_goes_through(world: World) -> None:
@@ -38,7 +38,7 @@ async def test_a_copied_token_is_of_no_use_elsewhere(world: World) -> None:
     bare = await world.proxied(lease, "/facilities")
     assert (bare.status_code, bare.json()["code"]) == (401, "dpop_proof_needed")
     assert bare.headers["www-authenticate"].startswith('DPoP error="invalid_token"')
-    thief = Holder(job.job, nonce=job.nonce)
+    thief = KeyHolder(job.job, nonce=job.nonce)
     forged = await thief.proxied(lease, "/facilities")
     assert (forged.status_code, forged.json()["code"]) == (401, "invalid_dpop_proof")
     assert await world.events(kind="use.authorized") == []
@@ -183,7 +183,7 @@ async def test_a_repeat_by_another_key_gets_no_lease(world: World) -> None:
     assert first.status_code == 201
     again = await job.ask_for_lease("acme", **dict(once))
     assert again.json()["token"] == first.json()["token"]
-    other = await Holder(job.job).ask_for_lease("acme", **dict(once))
+    other = await KeyHolder(job.job).ask_for_lease("acme", **dict(once))
     assert other.status_code == 422
     assert world.upstream_keys["acme"] not in other.text
 

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from tests.support.proofs import Holder
+from tests.support.proofs import KeyHolder
 from tests.support.world import PUBLIC_URL, World, running_world
 
 LEASES = "/v1/leases"
 
 
-async def holder(world: World, **grant: Any) -> Holder:
+async def holder(world: World, **grant: Any) -> KeyHolder:
     await world.key_for("acme")
     job = await world.job()
     await world.grant(job, "acme", **grant)
-    return Holder(job)
+    return KeyHolder(job)
 
 
 async def test_a_bound_token_with_its_proof_is_taken(world: World) -> None:
@@ -99,7 +99,7 @@ async def test_what_host_says_does_not_matter(world: World) -> None:
 async def test_a_proof_by_another_key_is_refused(world: World) -> None:
     job = await holder(world)
     token = await job.token()
-    thief = Holder(job.job, nonce=job.nonce)
+    thief = KeyHolder(job.job, nonce=job.nonce)
     answer = await world.http.get(LEASES, headers=thief.carrying(token, "GET", LEASES))
     assert (answer.status_code, answer.json()["code"]) == (401, "invalid_dpop_proof")
 

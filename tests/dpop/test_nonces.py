@@ -8,7 +8,7 @@ import pytest
 
 from broker.base.clock import Millis
 from broker.identity.dpop.nonces import Nonces
-from tests.support.proofs import Holder
+from tests.support.proofs import KeyHolder
 from tests.support.world import World, running_world
 
 
@@ -55,7 +55,7 @@ def test_what_is_no_nonce_is_not_taken(unverified: object) -> None:
 
 
 async def test_a_proof_without_a_nonce_is_told_one(world: World) -> None:
-    job = Holder(await world.job())
+    job = KeyHolder(await world.job())
     answer = await job.ask_for_token()
     assert (answer.status_code, answer.json()["error"]) == (400, "use_dpop_nonce")
     job.nonce = answer.headers["dpop-nonce"]
@@ -63,7 +63,7 @@ async def test_a_proof_without_a_nonce_is_told_one(world: World) -> None:
 
 
 async def test_an_old_nonce_is_refused_with_the_next(world: World) -> None:
-    job = Holder(await world.job())
+    job = KeyHolder(await world.job())
     await job.fetch_nonce()
     world.clock.forward(seconds=400)
     answer = await job.ask_for_token()
@@ -72,7 +72,7 @@ async def test_an_old_nonce_is_refused_with_the_next(world: World) -> None:
 
 
 async def test_an_answer_brings_the_next_nonce(world: World) -> None:
-    job = Holder(await world.job())
+    job = KeyHolder(await world.job())
     await job.fetch_nonce()
     world.clock.forward(seconds=120)
     answer = await job.ask_for_token()
@@ -81,7 +81,7 @@ async def test_an_answer_brings_the_next_nonce(world: World) -> None:
 
 
 async def test_a_nonce_of_one_replica_is_good_on_another(world: World) -> None:
-    job = Holder(await world.job())
+    job = KeyHolder(await world.job())
     await job.fetch_nonce()
     async with running_world(world.settings, world.upstream, world.upstream_url, bootstrap=False) as other:
         job.job.world = other

@@ -12,7 +12,7 @@ from joserfc import jws
 from joserfc.jwk import KeySet, OctKey
 
 from broker.formats import base64url, dpop
-from tests.support.proofs import Holder, new_key
+from tests.support.proofs import KeyHolder, new_key
 from tests.support.world import PUBLIC_URL, World
 
 # RFC 9449 §6.1's own: the key of its examples, and the name that it gives it.
@@ -25,8 +25,8 @@ EXAMPLE = {
 ENDPOINT = f"{PUBLIC_URL}/oauth/token"
 
 
-async def holder(world: World, algorithm: str = "ES256") -> Holder:
-    made = Holder(await world.job(), new_key(algorithm))
+async def holder(world: World, algorithm: str = "ES256") -> KeyHolder:
+    made = KeyHolder(await world.job(), new_key(algorithm))
     await made.fetch_nonce()
     return made
 

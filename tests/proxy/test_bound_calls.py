@@ -9,17 +9,17 @@ import pytest
 from tests.proxy.conftest import Bench
 from tests.proxy.test_retries import BUSY, GOOD, Sequence
 from tests.support.lab import answer
-from tests.support.proofs import Holder
+from tests.support.proofs import KeyHolder
 
 
-async def bound(bench: Bench, **terms: Any) -> tuple[Holder, dict[str, Any]]:
+async def bound(bench: Bench, **terms: Any) -> tuple[KeyHolder, dict[str, Any]]:
     """A job that holds a key, and its lease in the lab."""
-    job = Holder(bench.job)
+    job = KeyHolder(bench.job)
     grant = await bench.world.grant(bench.job, "acme", provider="lab", **terms)
     return job, await job.lease("acme", provider="lab", grant=grant)
 
 
-def proving(job: Holder, lease: dict[str, Any], path: str, method: str = "GET") -> dict[str, str]:
+def proving(job: KeyHolder, lease: dict[str, Any], path: str, method: str = "GET") -> dict[str, str]:
     """The headers that prove it for one call."""
     return {"DPoP": job.proof(method, f"/proxy/acme/lab{path}", lease["token"])}
 

@@ -22,9 +22,11 @@ _NAMED = {"CallFailed", "AccessDenied", "AccessEnded", "__init__"}
 # The token endpoint refuses as OAuth does (RFC 6749 §5.2), by codes of that standard.
 OAUTH = {
     "invalid_client": "401",
+    "invalid_dpop_proof": "400",
     "invalid_request": "400",
     "unauthorized_client": "400",
     "unsupported_grant_type": "400",
+    "use_dpop_nonce": "400",
 }
 CLIENT = "client"
 

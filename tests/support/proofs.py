@@ -22,7 +22,7 @@ def new_key(algorithm: str = "ES256") -> Key:
 
 
 @dataclass
-class Holder:
+class KeyHolder:
     """Who holds a key.  ``nonce`` is the broker's, as it gave it last."""
 
     job: Job

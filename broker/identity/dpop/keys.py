@@ -24,7 +24,7 @@ Verify = Callable[[bytes, bytes], None]
 
 
 class ProofKey(NamedTuple):
-    """A public key: its name, and what checks a signature (first) of some bytes (second) with it."""
+    """A public key: its name, and what checks a signature (first) of bytes (second)."""
 
     jkt: str
     verify: Verify

@@ -1,4 +1,4 @@
-"""What the broker wants to find in proofs, so that none is made ahead of its use (RFC 9449 §8).
+"""What proofs have to hold, so that none is made ahead of its use (RFC 9449 §8).
 
 ::
 

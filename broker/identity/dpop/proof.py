@@ -101,9 +101,12 @@ class Proof(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """A request as proofs name it, with the DPoP headers that came: ``url`` is the broker's, never the caller's."""
+    """A request as proofs name it, with the DPoP ``headers`` that came.
 
-    proofs: Sequence[str]
+    ``url`` is by the broker's own address, whatever the caller says that it is.
+    """
+
+    headers: Sequence[str]
     method: str
     url: str
 
@@ -126,7 +129,7 @@ class Proofs:
             ProofNeeded: none came. NonceNeeded. ProofRefused: it is no such proof.
         """
         try:
-            if not sent.proofs:
+            if not sent.headers:
                 raise ProofNeeded(_NEEDED)
             return self._checked(sent, dpop.token_hash(token), jkt)
         except ProofRefused as refused:
@@ -149,7 +152,7 @@ class Proofs:
         return refused
 
     def _checked(self, sent: Sent, token_hash: str | None, jkt: str | None) -> Proof:
-        header, claims, signature = _split(sent.proofs)
+        header, claims, signature = _split(sent.headers)
         key = self._keys.get(header) or _key(header)
         if jkt is not None and key.jkt != jkt:
             raise ProofRefused("The DPoP proof is of another key than the one that this token is bound to.")
@@ -211,7 +214,10 @@ def _refuse_other_request(said: _Claims, sent: Sent) -> None:
 
 
 def _one_spelling(url: str) -> tuple[str, str, int | None, str]:
-    """An address without query and fragment, the same however its scheme, host and port are spelled (RFC 3986 §6.2)."""
+    """An address without query and fragment.
+
+    It is the same however its scheme, host and port are spelled (RFC 3986 §6.2).
+    """
     try:
         parts = urlsplit(dpop.address(url))
         port = parts.port or _PORTS.get(parts.scheme)

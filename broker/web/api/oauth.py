@@ -88,7 +88,7 @@ def _proof(request: Request, wired: Services) -> Proof | None:
         ProofRefused: one came that doesn't hold.
     """
     sent = access_tokens.sent(request.scope, wired)
-    if not sent.proofs:
+    if not sent.headers:
         return None
     request.scope[NONCE] = wired.proofs.nonces.current()
     return wired.proofs.of_request(sent)
