@@ -123,7 +123,8 @@ async def create(
 
 
 def _reason(row: GrantRow) -> str:
-    return ",".join([*row.modes, *(["awaits_approval"] if row.needs_approval else [])])
+    bound, waits = (["bound"] if row.bound else []), (["awaits_approval"] if row.needs_approval else [])
+    return ",".join([*row.modes, *bound, *waits])
 
 
 async def approve(session: AsyncSession, actor: Actor, grant_id: GrantId, *, now: Millis) -> GrantRow:

@@ -164,7 +164,9 @@ class Leasing:
             lease = _new(lease_id, request, snapshot, snapshot.key, decision, now)
             try:
                 await self._audit.append(
-                    Event.about(lease, "lease.issued", actor, now, note=request.purpose),
+                    Event.about(
+                        lease, "lease.issued", actor, now, reason="bound" if lease.jkt else "", note=request.purpose
+                    ),
                     snapshot.guards(lease),
                     [(_INSERT, lease.row(self._row_key))],
                 )

@@ -27,6 +27,7 @@ async def test_a_call_with_a_proof_goes_through(world: World) -> None:
     job = await holder(world)
     lease = await job.lease("acme")
     assert lease["lease"]["bound"] is True
+    assert [event["core"]["reason"] for event in await world.events(kind="lease.issued")] == ["bound"]
     answer = await job.proxied(lease, "/facilities")
     assert answer.status_code == 200, answer.text
     assert answer.headers["dpop-nonce"] == job.nonce
@@ -148,6 +149,12 @@ async def test_a_bound_grant_gives_only_bound_leases(world: World) -> None:
     assert (await world.proxied(issued, "/facilities")).status_code == 401
 
 
+async def test_an_answer_with_a_lease_brings_the_next_nonce(world: World) -> None:
+    job = await holder(world)
+    issued = await job.ask_for_lease("acme", bound=True)
+    assert issued.headers.get_list("dpop-nonce") == [job.nonce]
+
+
 async def test_a_bound_lease_needs_a_bound_token(world: World) -> None:
     job = await holder(world)
     refused = await job.job.ask("acme", bound=True)
@@ -226,3 +233,4 @@ async def test_the_grants_view_says_that_it_is_bound(world: World) -> None:
     await holder(world, bound=True)
     (grant,) = await world.items("/v1/grants")
     assert grant["bound"] is True
+    assert [event["core"]["reason"] for event in await world.events(kind="grant.created")] == ["use,bound"]
