@@ -12,19 +12,12 @@ from broker.audit.tables import QuotaRow
 from broker.base.db import EVERY_TENANT
 from broker.formats.ids import LeaseId
 from broker.leases.tables import LeaseRow
-from tests.support.proofs import KeyHolder
+from tests.support.proofs import KeyHolder, key_holder
 from tests.support.world import PUBLIC_URL, World, running_world
 
 
-async def holder(world: World, **grant: Any) -> KeyHolder:
-    await world.key_for("acme")
-    job = await world.job()
-    await world.grant(job, "acme", **grant)
-    return KeyHolder(job)
-
-
 async def test_a_call_with_a_proof_goes_through(world: World) -> None:
-    job = await holder(world)
+    job = await key_holder(world)
     lease = await job.lease("acme")
     assert lease["lease"]["bound"] is True
     assert [event["core"]["reason"] for event in await world.events(kind="lease.issued")] == ["bound"]
@@ -34,7 +27,7 @@ async def test_a_call_with_a_proof_goes_through(world: World) -> None:
 
 
 async def test_a_copied_token_is_of_no_use_elsewhere(world: World) -> None:
-    job = await holder(world)
+    job = await key_holder(world)
     lease = await job.lease("acme")
     bare = await world.proxied(lease, "/facilities")
     assert (bare.status_code, bare.json()["code"]) == (401, "dpop_proof_needed")
@@ -49,7 +42,7 @@ async def test_a_copied_token_is_of_no_use_elsewhere(world: World) -> None:
 
 
 async def test_a_proof_for_the_access_token_is_none_for_the_lease(world: World) -> None:
-    job = await holder(world)
+    job = await key_holder(world)
     lease, token = await job.lease("acme"), await job.token()
     where = job.path(lease, "/facilities")
     answer = await world.proxied(lease, "/facilities", headers={"DPoP": job.proof("GET", where, token)})
@@ -57,7 +50,7 @@ async def test_a_proof_for_the_access_token_is_none_for_the_lease(world: World) 
 
 
 async def test_a_proof_for_one_lease_is_none_for_another(world: World) -> None:
-    job = await holder(world)
+    job = await key_holder(world)
     first, second = await job.lease("acme"), await job.lease("acme")
     where = job.path(first, "/facilities")
     headers = {"DPoP": job.proof("GET", where, first["token"])}
@@ -77,7 +70,7 @@ WRONG: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("fault", sorted(WRONG))
 async def test_a_proof_that_does_not_hold_is_refused(world: World, fault: str) -> None:
-    job = await holder(world)
+    job = await key_holder(world)
     lease = await job.lease("acme")
     where = job.path(lease, "/facilities")
     proof = job.proof("GET", where, lease["token"], **WRONG[fault])
@@ -86,7 +79,7 @@ async def test_a_proof_that_does_not_hold_is_refused(world: World, fault: str) -
 
 
 async def test_a_stale_nonce_is_told_and_not_recorded(world: World) -> None:
-    job = await holder(world)
+    job = await key_holder(world)
     lease = await job.lease("acme", ttl=3600)
     world.clock.forward(seconds=400)
     answer = await job.proxied(lease, "/facilities")
@@ -98,7 +91,7 @@ async def test_a_stale_nonce_is_told_and_not_recorded(world: World) -> None:
 
 
 async def test_a_proof_is_good_for_one_call_on_all_replicas(world: World) -> None:
-    job = await holder(world)
+    job = await key_holder(world)
     lease = await job.lease("acme")
     headers = {"DPoP": job.proof("GET", job.path(lease, "/facilities"), lease["token"])}
     async with running_world(world.settings, world.upstream, world.upstream_url, bootstrap=False) as other:
@@ -110,7 +103,7 @@ async def test_a_proof_is_good_for_one_call_on_all_replicas(world: World) -> Non
 
 
 async def test_one_replay_fails_no_other_call(world: World) -> None:
-    job = await holder(world)
+    job = await key_holder(world)
     lease = await job.lease("acme")
     where = job.path(lease, "/facilities")
     used = {"DPoP": job.proof("GET", where, lease["token"])}
@@ -121,7 +114,7 @@ async def test_one_replay_fails_no_other_call(world: World) -> None:
 
 
 async def test_used_proofs_are_forgotten_once_their_date_refuses_them(world: World) -> None:
-    job = await holder(world)
+    job = await key_holder(world)
     lease = await job.lease("acme")
     assert (await job.proxied(lease, "/facilities")).status_code == 200
     assert await kept(world) > 0
@@ -139,7 +132,7 @@ async def kept(world: World) -> int:
 
 
 async def test_a_bound_grant_gives_only_bound_leases(world: World) -> None:
-    job = await holder(world, bound=True)
+    job = await key_holder(world, bound=True)
     refused = await job.job.ask("acme")
     assert (refused.status_code, refused.json()["code"]) == (403, "bound_token_required")
     assert "send a DPoP proof with the token request" in refused.json()["detail"]
@@ -150,33 +143,33 @@ async def test_a_bound_grant_gives_only_bound_leases(world: World) -> None:
 
 
 async def test_an_answer_with_a_lease_brings_the_next_nonce(world: World) -> None:
-    job = await holder(world)
+    job = await key_holder(world)
     issued = await job.ask_for_lease("acme", bound=True)
     assert issued.headers.get_list("dpop-nonce") == [job.nonce]
 
 
 async def test_a_bound_lease_needs_a_bound_token(world: World) -> None:
-    job = await holder(world)
+    job = await key_holder(world)
     refused = await job.job.ask("acme", bound=True)
     assert (refused.status_code, refused.json()["code"]) == (403, "bound_token_required")
 
 
 async def test_a_bound_token_may_have_an_unbound_lease(world: World) -> None:
-    job = await holder(world)
+    job = await key_holder(world)
     lease = await job.lease("acme", bound=False)
     assert lease["lease"]["bound"] is False
     assert (await world.proxied(lease, "/facilities")).status_code == 200
 
 
 async def test_an_unbound_lease_does_not_mind_a_proof(world: World) -> None:
-    job = await holder(world)
+    job = await key_holder(world)
     lease = await job.job.lease("acme")
     answer = await world.proxied(lease, "/facilities", headers={"DPoP": "anything"})
     assert answer.status_code == 200
 
 
 async def test_a_key_is_shown_under_a_bound_lease_only_with_a_proof(world: World) -> None:
-    job = await holder(world, modes=("reveal",), bound=True)
+    job = await key_holder(world, modes=("reveal",), bound=True)
     refused = await job.job.ask("acme", mode="reveal")
     assert (refused.status_code, refused.json()["code"]) == (403, "bound_token_required")
     shown = await job.lease("acme", mode="reveal")
@@ -184,7 +177,7 @@ async def test_a_key_is_shown_under_a_bound_lease_only_with_a_proof(world: World
 
 
 async def test_a_repeat_by_another_key_gets_no_lease(world: World) -> None:
-    job = await holder(world, modes=("use", "reveal"))
+    job = await key_holder(world, modes=("use", "reveal"))
     once = {"mode": "reveal", "bound": True, "headers": {"Idempotency-Key": "k1"}}
     first = await job.ask_for_lease("acme", **dict(once))
     assert first.status_code == 201
@@ -196,7 +189,7 @@ async def test_a_repeat_by_another_key_gets_no_lease(world: World) -> None:
 
 
 async def test_only_the_holder_renews_and_anybody_of_the_job_ends(world: World) -> None:
-    job = await holder(world)
+    job = await key_holder(world)
     lease = await job.lease("acme")
     path = f"/v1/leases/{lease['lease']['id']}"
     refused = await world.http.post(f"{path}/renew", json={"ttl": 900}, headers=await job.job.headers())
@@ -211,7 +204,7 @@ async def test_only_the_holder_renews_and_anybody_of_the_job_ends(world: World) 
 
 
 async def test_a_row_that_was_unbound_beside_the_broker_is_not_taken(world: World) -> None:
-    job = await holder(world)
+    job = await key_holder(world)
     lease = await job.lease("acme")
     async with world.services.parts.db.write(EVERY_TENANT) as session:
         row = await session.get(LeaseRow, LeaseId(lease["lease"]["id"]))
@@ -222,7 +215,7 @@ async def test_a_row_that_was_unbound_beside_the_broker_is_not_taken(world: Worl
 
 
 async def test_a_dry_run_says_that_a_bound_grant_needs_a_key(world: World) -> None:
-    job = await holder(world, bound=True)
+    job = await key_holder(world, bound=True)
     asked = {"workload": job.job.id, "organization": "acme", "provider": "raptor-comply", "method": "GET", "path": "/x"}
     without = await world.call("POST", "/v1/grants/explain", json=asked)
     assert (without["allowed"], without["reason"]) == (False, "bound_token_required")
@@ -230,7 +223,7 @@ async def test_a_dry_run_says_that_a_bound_grant_needs_a_key(world: World) -> No
 
 
 async def test_the_grants_view_says_that_it_is_bound(world: World) -> None:
-    await holder(world, bound=True)
+    await key_holder(world, bound=True)
     (grant,) = await world.items("/v1/grants")
     assert grant["bound"] is True
     assert [event["core"]["reason"] for event in await world.events(kind="grant.created")] == ["use,bound"]

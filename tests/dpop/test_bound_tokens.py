@@ -7,21 +7,14 @@ from typing import Any
 
 import pytest
 
-from tests.support.proofs import KeyHolder
+from tests.support.proofs import KeyHolder, key_holder
 from tests.support.world import PUBLIC_URL, World, running_world
 
 LEASES = "/v1/leases"
 
 
-async def holder(world: World, **grant: Any) -> KeyHolder:
-    await world.key_for("acme")
-    job = await world.job()
-    await world.grant(job, "acme", **grant)
-    return KeyHolder(job)
-
-
 async def test_a_bound_token_with_its_proof_is_taken(world: World) -> None:
-    job = await holder(world)
+    job = await key_holder(world)
     token = await job.token()
     answer = await world.http.get(LEASES, headers=job.carrying(token, "GET", LEASES))
     assert answer.status_code == 200, answer.text
@@ -32,7 +25,7 @@ async def test_a_bound_token_with_its_proof_is_taken(world: World) -> None:
     ("method", "path"), [("GET", LEASES), ("POST", LEASES), ("GET", "/proxy/acme/raptor-comply/x")]
 )
 async def test_as_a_bearer_token_it_is_refused_everywhere(world: World, method: str, path: str) -> None:
-    job = await holder(world, implicit=True)
+    job = await key_holder(world, implicit=True)
     token = await job.token()
     for headers in (
         {"Authorization": f"Bearer {token}"},
@@ -46,7 +39,7 @@ async def test_as_a_bearer_token_it_is_refused_everywhere(world: World, method: 
 
 
 async def test_in_the_keys_place_it_is_refused(world: World) -> None:
-    job = await holder(world, implicit=True)
+    job = await key_holder(world, implicit=True)
     path = "/proxy/acme/raptor-comply/facilities"
     token = await job.token()
     headers = {"X-Api-Key": token, "DPoP": job.proof("GET", path, token)}
@@ -55,7 +48,7 @@ async def test_in_the_keys_place_it_is_refused(world: World) -> None:
 
 
 async def test_an_unbound_token_does_not_come_as_a_bound_one(world: World) -> None:
-    job = await holder(world)
+    job = await key_holder(world)
     await job.fetch_nonce()
     token = (await job.job.headers())["Authorization"].removeprefix("Bearer ")
     answer = await world.http.get(LEASES, headers=job.carrying(token, "GET", LEASES))
@@ -73,7 +66,7 @@ WRONG: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("fault", sorted(WRONG))
 async def test_a_proof_that_does_not_hold_is_refused(world: World, fault: str) -> None:
-    job = await holder(world)
+    job = await key_holder(world)
     token = await job.token()
     answer = await world.http.get(LEASES, headers=job.carrying(token, "GET", LEASES, **WRONG[fault]))
     assert (answer.status_code, answer.json()["code"]) == (401, "invalid_dpop_proof"), answer.text
@@ -81,14 +74,14 @@ async def test_a_proof_that_does_not_hold_is_refused(world: World, fault: str) -
 
 
 async def test_a_query_is_no_part_of_what_is_proved(world: World) -> None:
-    job = await holder(world)
+    job = await key_holder(world)
     token = await job.token()
     answer = await world.http.get(f"{LEASES}?limit=1", headers=job.carrying(token, "GET", LEASES))
     assert answer.status_code == 200
 
 
 async def test_what_host_says_does_not_matter(world: World) -> None:
-    job = await holder(world)
+    job = await key_holder(world)
     token = await job.token()
     theirs = {**job.carrying(token, "GET", LEASES, htu="http://evil.example/v1/leases"), "Host": "evil.example"}
     assert (await world.http.get(LEASES, headers=theirs)).status_code == 401
@@ -97,7 +90,7 @@ async def test_what_host_says_does_not_matter(world: World) -> None:
 
 
 async def test_a_proof_by_another_key_is_refused(world: World) -> None:
-    job = await holder(world)
+    job = await key_holder(world)
     token = await job.token()
     thief = KeyHolder(job.job, nonce=job.nonce)
     answer = await world.http.get(LEASES, headers=thief.carrying(token, "GET", LEASES))
@@ -105,7 +98,7 @@ async def test_a_proof_by_another_key_is_refused(world: World) -> None:
 
 
 async def test_a_proof_is_good_once_on_all_replicas(world: World) -> None:
-    job = await holder(world)
+    job = await key_holder(world)
     headers = job.carrying(await job.token(), "GET", LEASES)
     async with running_world(world.settings, world.upstream, world.upstream_url, bootstrap=False) as other:
         answers = await asyncio.gather(*(one.http.get(LEASES, headers=headers) for one in (world, other) * 2))
@@ -114,7 +107,7 @@ async def test_a_proof_is_good_once_on_all_replicas(world: World) -> None:
 
 
 async def test_a_call_with_a_bound_token_alone_goes_through_with_its_proof(world: World) -> None:
-    job = await holder(world, implicit=True, bound=True)
+    job = await key_holder(world, implicit=True, bound=True)
     token, path = await job.token(), "/proxy/acme/raptor-comply/facilities"
     answer = await world.http.get(path, headers=job.carrying(token, "GET", path))
     assert answer.status_code == 200, answer.text
@@ -124,7 +117,7 @@ async def test_a_call_with_a_bound_token_alone_goes_through_with_its_proof(world
 
 
 async def test_an_unbound_token_gets_nothing_of_what_a_bound_one_took(world: World) -> None:
-    job = await holder(world, implicit=True, bound=True)
+    job = await key_holder(world, implicit=True, bound=True)
     path = "/proxy/acme/raptor-comply/facilities"
     assert (await world.http.get(path, headers=job.carrying(await job.token(), "GET", path))).status_code == 200
     unbound = await world.http.get(path, headers=await job.job.headers())
@@ -132,7 +125,7 @@ async def test_an_unbound_token_gets_nothing_of_what_a_bound_one_took(world: Wor
 
 
 async def test_a_replayed_call_with_a_bound_token_alone_is_refused(world: World) -> None:
-    job = await holder(world, implicit=True)
+    job = await key_holder(world, implicit=True)
     path = "/proxy/acme/raptor-comply/facilities"
     headers = job.carrying(await job.token(), "GET", path)
     assert (await world.http.get(path, headers=headers)).status_code == 200

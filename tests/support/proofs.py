@@ -11,7 +11,7 @@ from joserfc import jws
 from joserfc.jwk import ECKey, OKPKey
 
 from broker.formats import base64url, dpop, ids
-from tests.support.world import PUBLIC_URL, Job
+from tests.support.world import PUBLIC_URL, Job, World
 
 Key = ECKey | OKPKey
 
@@ -111,3 +111,11 @@ class KeyHolder:
         where = self.path(lease, path)
         headers = {"DPoP": self.proof(method, where, lease["token"]), **options.pop("headers", {})}
         return await self.job.world.proxied(lease, path, method, headers=headers, **options)
+
+
+async def key_holder(world: World, **grant: Any) -> KeyHolder:
+    """A job with a grant for acme's key, and with a key of its own."""
+    await world.key_for("acme")
+    job = await world.job()
+    await world.grant(job, "acme", **grant)
+    return KeyHolder(job)
