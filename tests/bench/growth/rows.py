@@ -580,6 +580,7 @@ class Customers:
                 "max_uses": None,
                 "implicit": True,
                 "retries": True,
+                "bound": None,
                 "expires_at": self._now - DAY_MS if number % 50 == _NO_RIGHT_AT[1] else None,
                 "state": Validity.REVOKED if over else Validity.ACTIVE,
                 "created_at": self._now - 300 * DAY_MS,
@@ -622,6 +623,7 @@ class Customers:
                 "ended_at": at + 60_000 if revoked or ended else None,
                 "end_reason": REVOKED if revoked else "lease.ended" if ended else "",
                 "via": None,
+                "jkt": None,
             }
             yield self._mac(LeaseRow, row)
 
