@@ -403,3 +403,13 @@ async def test_a_lease_may_be_bound_where_its_grant_does_not_ask_for_it(shell: J
     printed, _ = await shell.run("--bound", "--", sys.executable, "-c", CALL)
     assert printed.strip() == "200"
     assert [lease["bound"] for lease in await shell.bench.leases()] == [True]
+
+
+async def test_a_bound_token_that_nobody_could_use_is_not_printed(shell: JobsShell) -> None:
+    await shell.bench.grant(bound=True)
+    words = ["lease", *["issue" if word == "exec" else word for word in shell.words()]]
+    done = await asyncio.to_thread(run, *words, environment=shell.environment, directory=shell.directory)
+    assert done.returncode != 0
+    assert b"broker exec" in done.stderr
+    assert b"kbl_" not in done.stdout
+    assert await shell.bench.states() == ["ended"]

@@ -69,3 +69,20 @@ async def test_a_used_up_quota_spends_no_proof(bench: Bench) -> None:
     assert (await bench.call(lease, "/x", headers=headers)).status_code == 429
     bench.world.clock.forward(seconds=61)
     assert (await bench.call(lease, "/x", headers=headers)).status_code == 200, "all is taken, or nothing"
+
+
+async def test_two_proofs_are_refused(bench: Bench) -> None:
+    job, lease = await bound(bench)
+    proofs = [("DPoP", proving(job, lease, "/x")["DPoP"]) for _ in range(2)]
+    headers = [("Authorization", f"Bearer {lease['token']}"), *proofs]
+    got = await bench.world.http.get("/proxy/acme/lab/x", headers=headers)
+    assert (got.status_code, got.json()["code"]) == (401, "invalid_dpop_proof")
+
+
+async def test_a_token_in_the_keys_place_needs_the_proof_as_well(bench: Bench) -> None:
+    job, lease = await bound(bench)
+    place = bench.world.services.parts.catalog.get("lab").auth.header
+    bare = await bench.world.http.get("/proxy/acme/lab/x", headers={place: lease["token"]})
+    assert (bare.status_code, bare.json()["code"]) == (401, "dpop_proof_needed")
+    headers = {place: lease["token"], **proving(job, lease, "/x")}
+    assert (await bench.world.http.get("/proxy/acme/lab/x", headers=headers)).status_code == 200
