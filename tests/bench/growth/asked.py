@@ -117,6 +117,8 @@ def _values(
         "organization": {"hot": hot_organization, "one": customers.slug(customers.ordinary)},
         "workload": {"hot": customers.job, "one": "job-00001"},
         "provider": {"hot": "raptor-comply", "one": "bench-b"},
+        "issuer": {"hot": "github-actions", "none": "nobody"},
+        "expiring_days": {"soon": "30"},
         "label": {"hot": "default", "one": "elsewhere"},
         "credential": {"hot": hot_credential, "one": customers.credential(customers.ordinary)},
         "lease": {"one": customers.leases[-1]},
