@@ -121,7 +121,9 @@ class Call:
         async with self.services.parts.db.write(within) as session:
             return answer(await standing(session), status)
 
-    async def act(self, body: BaseModel, work: Callable[[], Awaitable[BaseModel]], status: int = 200) -> Response:
+    async def act(
+        self, body: BaseModel | None, work: Callable[[], Awaitable[BaseModel]], status: int = 200
+    ) -> Response:
         """Run work that is more than one transaction, else as :meth:`change`.
 
         A repeat that comes while it runs is refused.

@@ -163,13 +163,14 @@ async def refresh(issuer: IssuerPath, call: ByOperatorOrSecurityRole) -> Respons
     _insist_on_every_customer(call)
     found, federation = declared(call.services, issuer), call.services.federation
 
-    async def work(session: AsyncSession) -> IssuerView:
-        row = await trusts.refresh(session, call.actor, found, now=call.now)
+    async def work() -> IssuerView:
+        async with call.services.parts.db.write(EVERY_TENANT) as session:
+            row = await trusts.refresh(session, call.actor, found, now=call.now)
         federation.heed(found, row)
-        await federation.signer(found).look()
+        await federation.signer(found).look()  # outside of the transaction: it may take seconds
         return show(call.services, found, row)
 
-    return await call.change(None, work, scope=EVERY_TENANT)
+    return await call.act(None, work)
 
 
 def _insist_on_every_customer(call: Call) -> None:
