@@ -8,6 +8,7 @@ A file says who signs, where the keys are, and for whom a token has to be.  What
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
@@ -119,8 +120,13 @@ class IssuerFile(_Part):
         return self.kind.once if self.tokens.replay is None else self.tokens.replay == "once"
 
     def digest(self) -> str:
-        """A short name of all that it says, which every broker that has the same file has, too."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+        """A short name of all that it says, which every broker that has the same file has, too.
+
+        Files beside it count by their names, as folders differ between brokers.
+        """
+        said = self.model_dump(mode="json")
+        beside = {field: Path(said["keys"][field] or "").name for field in ("file", "ca_file", "bearer_file")}
+        return hashlib.sha256(json.dumps({**said, "keys": {**said["keys"], **beside}}).encode()).hexdigest()[:16]
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """What is wrong with it beyond its form: field and fix."""
