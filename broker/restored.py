@@ -27,6 +27,7 @@ from broker.base.id_column import IdText
 from broker.base.validity import Validity
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.grants.tables import GrantRow
+from broker.identity.federation.tables import TrustRow
 from broker.identity.tables import AccountRow, BootstrapRow, WorkloadRow
 from broker.intake.lifecycle import IntakeState, IntakeStep, close
 from broker.intake.tables import IntakeRow
@@ -127,6 +128,14 @@ async def to_confirm(db: Database) -> AsyncIterator[dict[str, str]]:
         workloads = select(WorkloadRow).where(WorkloadRow.state == Validity.ACTIVE).order_by(WorkloadRow.name)
         for workload in await session.scalars(workloads):
             yield {"what": "job", "id": workload.id, "name": workload.name, "of": ""}
+        trusts = (
+            select(TrustRow, WorkloadRow.name)
+            .join(WorkloadRow, WorkloadRow.id == TrustRow.workload_id)
+            .where(TrustRow.state == Validity.ACTIVE)
+            .order_by(WorkloadRow.name, TrustRow.id)
+        )
+        for trust, job in await session.execute(trusts):
+            yield {"what": "trust", "id": trust.id, "name": job, "of": trust.issuer}
         grants = (
             select(GrantRow, WorkloadRow.name, OrganizationRow.slug)
             .join(WorkloadRow, WorkloadRow.id == GrantRow.workload_id)

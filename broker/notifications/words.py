@@ -157,9 +157,10 @@ WORDS: Mapping[Kind, Words] = {
     "database_restored": Words(
         "urgent",
         "The database was restored from a backup",
-        "It is as it was at {since}; {lost} events since are lost. Jobs, grants, keys and accounts that were revoked "
-        "since are in force again, and keys that were given since are unknown: look through `broker restored --list`, "
-        "end what has to be ended, then run `broker restored --confirm`. Until then nobody is shown a key.",
+        "It is as it was at {since}; {lost} events since are lost. Jobs, trusts, grants, keys and accounts that were "
+        "revoked since are in force again, and keys that were given since are unknown: look through "
+        "`broker restored --list`, end what has to be ended, then run `broker restored --confirm`. Until then nobody "
+        "is shown a key.",
     ),
     "grant_waits": Words(
         "warning",
