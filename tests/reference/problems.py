@@ -28,6 +28,11 @@ OAUTH = {
     "unsupported_grant_type": "400",
     "use_dpop_nonce": "400",
 }
+# It says beside that, as `code`, why it takes no platform's token, to whoever proved enough to be told.
+PLATFORM = (
+    *("address_refused", "claim_differs", "claim_missing", "client_id_needed", "event_refused", "issuer_suspended"),
+    *("lives_too_long", "pod_missing", "token_not_yet", "token_over", "token_used", "wrong_audience"),
+)
 CLIENT = "client"
 
 ABOUT = """\
@@ -61,6 +66,8 @@ def found() -> Mapping[str, set[str]]:
     codes: defaultdict[str, set[str]] = defaultdict(set)
     for code, status in OAUTH.items():
         codes[code].add(status)
+    for code in PLATFORM:
+        codes[code].add("401")
     for module in pkgutil.walk_packages(broker.__path__, "broker."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
