@@ -164,19 +164,20 @@ class Federation:
         Raises:
             NotProved: that is good once, and was used.
         """
-        used = UsedTokenRow(
-            issuer=proof.issuer.id,
-            name=proof.name,
-            address=actor.address,
-            expires_at=later(of_seconds(int(proof.expires_s) + proof.issuer.tokens.leeway), _KEPT_MS),
-        )
+        used = {
+            "issuer": proof.issuer.id,
+            "name": proof.name,
+            "address": actor.address,
+            "expires_at": later(of_seconds(int(proof.expires_s) + proof.issuer.tokens.leeway), _KEPT_MS),
+        }
         try:
             async with self._db.write(EVERY_TENANT) as session:
                 if proof.issuer.once:
-                    session.add(used)
+                    session.add(UsedTokenRow(**used))
                     await session.flush()
                 else:
-                    await self._noted(session, used, workload, proof)
+                    await session.execute(upsert(session, UsedTokenRow).values(**used).on_conflict_do_nothing())
+                    await self._compare(session, actor, workload, proof)
                 told = " ".join(f"{name}={_apart(value)}" for name, value in proof.told.items())
                 event = Event.about(
                     proof.trust, "auth.token_issued", actor, self._clock(), reason=_word(proof.name), note=told
@@ -187,22 +188,16 @@ class Federation:
                 "token_used", "The token was used already. Have your platform make a fresh one for each call."
             ) from None
 
-    async def _noted(self, session: AsyncSession, used: UsedTokenRow, workload: WorkloadRow, proof: Proof) -> None:
-        """Note whence a token came that is good for several exchanges.
-
-        Operators are told once of another address.
-        """
-        values = {column.key: getattr(used, column.key) for column in UsedTokenRow.__table__.columns}
-        await session.execute(upsert(session, UsedTokenRow).values(**values).on_conflict_do_nothing())
-        first = await session.get_one(UsedTokenRow, (used.issuer, used.name))
-        if first.address == used.address:
+    async def _compare(self, session: AsyncSession, actor: Actor, workload: WorkloadRow, proof: Proof) -> None:
+        """Tell operators, once, of a token that came from another address before."""
+        first = await session.get_one(UsedTokenRow, (proof.issuer.id, proof.name))
+        if first.address == actor.address:
             return
         now = self._clock()
-        facts = {"issuer": used.issuer, "workload": workload.name, "trust": proof.trust.id}
-        dedup = f"elsewhere/{used.issuer}/{used.name}"
+        facts = {"issuer": first.issuer, "workload": workload.name, "trust": proof.trust.id}
+        dedup = f"elsewhere/{first.issuer}/{first.name}"
         told = await notify(session, "token_elsewhere", organization="", provider="", now=now, dedup=dedup, facts=facts)
         if told:
-            actor = Actor("workload", workload.id, workload.name, used.address)
             note = f"first from {first.address}"
             await record(session, Event.about(proof.trust, "trust.token_elsewhere", actor, now, note=note))
 
