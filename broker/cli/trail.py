@@ -33,7 +33,13 @@ def row(event: Item) -> Item:
 
 def _what(event: Item) -> Iterator[str]:
     core, personal = event["core"], event["personal"] or {}
+    if (trust := core.get("subject", "")).startswith("trs_"):
+        # What the platform signed says which run it was; what it calls its token says nothing.
+        yield from (core.get("provider", ""), trust, personal.get("note", ""))
+        return
     yield from (core.get("provider", ""), core.get("mode", ""), core.get("reason", ""))
+    if event["kind"] == "auth.token_refused":
+        yield personal.get("note", "")
     if "target" in core:
         yield f"{core['target']['method']} {core['target']['host']}{personal.get('path', '')}"
     if "outcome" in core:

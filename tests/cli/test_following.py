@@ -72,6 +72,23 @@ def test_a_day_is_named_once_and_a_refusal_is_told(
     ]
 
 
+def test_a_platforms_token_is_told_by_what_was_signed_and_a_refusal_by_what_differs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trust = "trs_" + "0" * 32
+    issued = event("auth.token_issued", provider="github-actions", subject=trust, reason="ab" * 32)
+    issued["personal"]["note"] = "repository=acme/sync run_id=8812"
+    refused = event("auth.token_refused", provider="", decision="denied", reason="claim_differs")
+    refused["personal"]["note"] = "environment is `dev`; no trust takes it."
+    assert shown(monkeypatch, capsys, issued, refused)[1:] == [
+        "19:50:05  auth.token_issued         nightly-sync",
+        f"          github-actions {trust}",
+        "          repository=acme/sync run_id=8812",
+        "19:50:05  auth.token_refused        nightly-sync",
+        "          denied claim_differs environment is `dev`; no trust takes it.",
+    ]
+
+
 @pytest.fixture
 def followed() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """``broker audit search --follow``, as a process of its own."""
