@@ -45,7 +45,10 @@ def fail_call(error: CallFailed, status: Status | None = None) -> NoReturn:
     if running.prints_json():
         _problem(error.problem or {"status": error.status}, error.code, str(error), status)
     else:
-        say(f"error: {shown(str(error))} [{error.code}]", err=True, fg="red")
+        # Only what the client says itself, with no answer at hand, has several lines.
+        lines = str(error).split("\n") if error.status is None else [str(error)]
+        text = "\n".join(map(shown, lines))
+        say(f"error: {text} [{error.code}]", err=True, fg="red")
     raise typer.Exit(status)
 
 

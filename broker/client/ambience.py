@@ -49,9 +49,9 @@ def identity(
             "token is asked for that address, and is worth nothing at another."
         )
     if not _WORKLOAD.fullmatch(who):
-        raise IdentityUnusable(
-            f"Say which job this is: --workload wkl_…, or {variables.WORKLOAD}. `broker workload list` shows its id."
-        )
+        # What was given isn't repeated: it may be a token.
+        start = "This is no job's id, which a name isn't" if who else "Say which job this is"
+        raise IdentityUnusable(f"{start}: --workload wkl_…, or {variables.WORKLOAD}. `broker workload list` shows it.")
     if audience and not is_audience(audience):
         raise IdentityUnusable("--audience: is to be a text of at most 512 ASCII characters.")
     source = source_named(token_from, given) if token_from else named.source(finding.found(given, where), given)
@@ -63,4 +63,5 @@ def source_named(text: str, environment: Mapping[str, str] | None = None) -> Sou
     try:
         return named.source(named.parsed(text), environment)
     except Unreadable as error:
-        raise IdentityUnusable(f"--token-from: {error}.") from None
+        ways = "Write file:PATH, env:NAME, spiffe-file:PATH, or the name alone."
+        raise IdentityUnusable(f"--token-from: {error}. {ways}") from None

@@ -92,7 +92,7 @@ async def test_a_projected_token_runs_a_command_and_one_for_somebody_else_runs_n
     started = there.directory / "started"
     refused = await output(*words, "--", "touch", str(started), environment={}, status=1)
     # then nothing is sent, and nothing is run
-    assert f"is for ['https://kubernetes.default.svc'], and this job's is to be for {there.url}" in refused
+    assert f"is for https://kubernetes.default.svc, and this job's is to be for {there.url}" in refused
     assert len(await there.tokens_issued()) == 1
     assert not started.exists()
 
@@ -104,6 +104,23 @@ async def test_what_no_trust_takes_is_told_by_its_code(there: Federated) -> None
     refused = await output(*words, environment={}, status=1)
     assert "[claim_differs]" in refused
     assert token.split(".")[2] not in refused
+
+
+async def test_a_machine_without_a_token_reads_a_line_for_each_platform(there: Federated) -> None:
+    environment = {"BROKER_URL": there.url, "BROKER_WORKLOAD": there.workload}
+    for words in (("lease", "issue", "--ambient", *AT), ("exec", "--ambient", *AT, "--", "true")):
+        refused = await output(*words, environment=environment, status=1)
+        assert "\nGitLab: Give the job" in refused
+        assert "\ufffd" not in refused
+
+
+async def test_a_jobs_name_or_a_bare_path_is_told_how_it_is_written(there: Federated) -> None:
+    environment = {"BROKER_URL": there.url, "BROKER_WORKLOAD": "nightly-sync"}
+    refused = await output("lease", "issue", "--ambient", *AT, environment=environment, status=1)
+    assert "no job's id, which a name isn't: --workload wkl_…" in refused
+    environment["BROKER_WORKLOAD"] = there.workload
+    refused = await output("lease", "issue", "--token-from", "token.jwt", *AT, environment=environment, status=1)
+    assert "Write file:PATH, env:NAME" in refused
 
 
 OTHER = {"kubernetes.io": {"namespace": "sync", "serviceaccount": {"name": "other"}, "pod": {"name": "p", "uid": "u"}}}

@@ -54,8 +54,9 @@ def addressed(token: str, audience: str, where: str) -> str:
     """
     named = (unverified(token) or {}).get("aud")
     if named not in (audience, [audience]):
+        whom = ", ".join(map(str, named)) if isinstance(named, list) else str(named or "")
         raise no_token(
-            f"The token in {where} is for {printable(str(named))}, and this job's is to be for {printable(audience)}: "
-            "have the platform make one for that. Nothing was sent."
+            f"The token in {where} is for {printable(whom) or 'nobody'}, and this job's is to be for "
+            f"{printable(audience)}: have the platform make one for that. Nothing was sent."
         )
     return token
