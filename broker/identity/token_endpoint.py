@@ -65,6 +65,12 @@ _ADVICE = (
     "is fresh, lasts at most five minutes and has a jti that was not used before. Check the clock that dated it, too: "
     "iat and nbf may be at most ten seconds ahead, and exp less than ten seconds ago. The broker's clock reads {now}."
 )
+# Nor does this one say why: it is the same for a job that there isn't, and for a trust that there isn't.
+_OF_A_PLATFORM = (
+    "The platform's token was not taken. Check that client_id is this job's, and that the token is fresh and just as "
+    "the platform gave it. An operator sees why with `broker trust explain` and such a token. The broker's clock reads "
+    "{now}."
+)
 _NAME_IT = "A platform's token doesn't say whose it is: send client_id=wkl_… (`broker workload list` shows it)."
 
 
@@ -169,7 +175,7 @@ class TokenEndpoint:
             row = await session.get(WorkloadRow, named)
         if row is not None and not row.genuine:
             await report(self._db, row, self._clock())
-            return self._refused(401, {"error": "invalid_client"}, row, "rights_altered", address)
+            return self._not_proved(row, NotProved("rights_altered"), address)
         try:
             proof, via = await self._federation.prove(named, form, address)
             assert row is not None, "a trust is a workload's"
@@ -191,6 +197,8 @@ class TokenEndpoint:
         answer = self._refused(401, {"error": "invalid_client"}, row, refused.code, address, refused.public)
         if refused.public:
             answer.body.update(error_description=refused.public, code=refused.code)
+        else:
+            answer.body.update(error_description=_OF_A_PLATFORM.format(now=rfc3339(self._clock())))
         return answer
 
     def _nobody(self, client_id: str) -> WorkloadRow:

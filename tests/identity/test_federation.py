@@ -99,6 +99,7 @@ async def test_only_the_named_workloads_trusts_are_looked_at(there: Platform) ->
     await there.trust(job.id)
     body = await refused(there, other.id, there.pod_token())
     assert "code" not in body, "nothing is told of what this workload trusts"
+    assert "`broker trust explain`" in body["error_description"]
     nobody = await refused(there, ids.new(ids.WorkloadId), there.pod_token())
     assert {**body, "error_description": ""} == {**nobody, "error_description": ""}
     assert await reasons(there) == ["issuer_unknown"]
