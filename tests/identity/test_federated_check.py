@@ -80,7 +80,7 @@ def test_on_a_shared_issuer_only_who_proved_whose_run_it_is_learns_why() -> None
 def test_a_stranger_of_a_shared_issuer_learns_not_even_that_there_is_a_trust(shape: Shape) -> None:
     shared, private = issuer_for(shape, shared=True), issuer_for(shape)
     preset, trust = shared.kind, trust_for(shape)
-    why = NotProved("token_over", "The token is over since 9 s; bring a fresh one.")
+    why = NotProved("token_over", "The token ended 9 s ago; bring a fresh one.")
     name = next(name for name in shape.rule if name in preset.identifying)
     claim = preset.claim(name)
     assert claim is not None

@@ -277,7 +277,7 @@ Claims = Callable[[Platform], dict[str, Any]]
     [
         (lambda _: {"aud": ["https://elsewhere.example"]}, "audience", "wrong_audience", "projected volume"),
         (lambda _: {"aud": None}, "audience", "wrong_audience", "ask your platform"),
-        (lambda at: {"exp": at.issuer.second - 60}, "times", "token_over", "over since"),
+        (lambda at: {"exp": at.issuer.second - 60}, "times", "token_over", "s ago; bring a fresh one"),
         (lambda at: {"exp": at.issuer.second + 20}, "times", "token_over", "less than 30 s"),
         (lambda at: {"iat": at.issuer.second + 90}, "times", "token_not_yet", "clock"),
         (lambda at: {"exp": at.issuer.second + 90_000}, "times", "lives_too_long", "at most 86400 are taken"),

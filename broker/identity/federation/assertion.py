@@ -106,12 +106,17 @@ def mend(code: str, issuer: IssuerFile, wanted: Expected, claims: Mapping[str, A
     present = now / 1000
     match code:
         case "wrong_audience":
-            shown = str(claims.get("aud"))[:_TOLD_MAX]
+            named = claims.get("aud")
+            shown = ", ".join(map(str, named)) if isinstance(named, list) else str(named or "")
+            alone = " alone" if wanted.audience in shown else ""
             ask = f": {issuer.kind.audience}" if issuer.kind.audience else ""
-            return f"The token is for {shown}; ask your platform for one for {wanted.audience}{ask}."
+            return (
+                f"The token is for {shown[:_TOLD_MAX] or 'nobody'}; "
+                f"ask your platform for one for {wanted.audience}{alone}{ask}."
+            )
         case "token_over":
             over = present - (verifying.seconds(claims.get("exp")) or present)
-            return f"The token is over since {over:.0f} s; bring a fresh one."
+            return f"The token ended {over:.0f} s ago; bring a fresh one."
         case "token_not_yet":
             begins = [verifying.seconds(claims.get(name)) or 0 for name in ("iat", "nbf")]
             return f"The token begins in {max(begins) - present:.0f} s: your platform's clock or the broker's is off."
