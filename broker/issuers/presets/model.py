@@ -182,7 +182,7 @@ class Preset:
             if name not in known
         ]
         unbound = [group for group in self.required if not any(rule.get(name) for name in group)]
-        found += [f"bind {' or '.join(group)}: a rule without it is for others, too" for group in unbound]
+        found += [f"bind {' or '.join(group)}: a trust without it takes others' tokens, too" for group in unbound]
         found += [
             f"bind {other} beside {name}, which says too little by itself"
             for name, other in self.needs.items()
