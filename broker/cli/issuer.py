@@ -40,7 +40,11 @@ def list_() -> Iterable[Item]:
 @app.command("show")
 def show_(issuer: Issuer, as_json: AsJson = False) -> None:
     """One issuer, and what a trust in its tokens has to bind."""
-    found = call("GET", f"/v1/issuers/{issuer}")
+    _show(call("GET", f"/v1/issuers/{issuer}"), as_json)
+
+
+def _show(found: Item, as_json: bool) -> None:
+    """Print an issuer; people read which claims stand for each other."""
     show(found if as_json else {**found, "required": [" or ".join(group) for group in found["required"]]}, as_json)
 
 
@@ -188,21 +192,21 @@ def refresh(issuer: Issuer, as_json: AsJson = False) -> None:
     found = call("POST", f"/v1/issuers/{issuer}/refresh")
     if found["failing_since"]:
         tell_beside("It gave no usable answer; what it said before stays. The broker's log says why.")
-    show(found, as_json)
+    _show(found, as_json)
 
 
 @app.command()
 def suspend(issuer: Issuer, reason: Reason = "", yes: Yes = False, as_json: AsJson = False) -> None:
     """Have no token of an issuer count: what they proved ends, and calls in flight are cut."""
     insist(
-        f"Suspending the issuer {issuer}",
-        "Every access that its tokens proved ends. After `broker issuer resume`, jobs need fresh tokens.",
+        f"Cutting off what tokens of {issuer} proved",
+        "Every such access token and lease ends, and no token of it counts until `broker issuer resume`.",
         yes=yes,
     )
-    show(call("POST", f"/v1/issuers/{issuer}/suspend", json={"reason": reason}), as_json)
+    _show(call("POST", f"/v1/issuers/{issuer}/suspend", json={"reason": reason}), as_json)
 
 
 @app.command()
 def resume(issuer: Issuer, reason: Reason = "", as_json: AsJson = False) -> None:
     """Have an issuer's tokens count again."""
-    show(call("POST", f"/v1/issuers/{issuer}/resume", json={"reason": reason}), as_json)
+    _show(call("POST", f"/v1/issuers/{issuer}/resume", json={"reason": reason}), as_json)

@@ -296,7 +296,10 @@ async def test_issuers_are_listed_refreshed_suspended_and_resumed(bench: Beside)
         assert (listed[CLUSTER], "github-actions" in listed) == ("active", True)
         assert "environment or ref or workflow" in shell.run("issuer", "show", ACTIONS)
         assert shell.json("issuer", "refresh", CLUSTER)["answered_at"] is not None
-        assert "--yes" in shell.run("issuer", "suspend", CLUSTER, status=2)
+        assert "environment or ref or workflow" in shell.run("issuer", "resume", ACTIONS)
+        asked = shell.run("issuer", "suspend", CLUSTER, status=2)
+        assert "Cutting off what tokens of" in asked
+        assert "until `broker issuer resume`. Add --yes" in asked
         assert shell.json("issuer", "suspend", CLUSTER, "--reason", "stolen", "--yes")["state"] == "suspended"
         assert "suspended" in shell.run("issuer", "list")
         assert shell.json("issuer", "resume", CLUSTER, "--reason", "found")["state"] == "active"
