@@ -87,7 +87,7 @@ def _known(declared: Item) -> Preset:
 def _told(preset: Preset, claims: Mapping[str, Any], bound: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """What of the token is bound, and what could be, too."""
     width = max(len(claim.name) for claim in preset.claims)
-    yield f"{preset.title}'s token shows this; a trust would bind what is marked:"
+    yield f"This token of {preset.title} shows what follows; a trust would bind what is marked:"
     for claim in preset.claims:
         shown = ", ".join(claim.shown(claims))
         values = " or ".join(bound.get(claim.name, ()))

@@ -31,15 +31,15 @@ _OPTION = "claim_"
 def _options() -> Options:
     """An option for each claim of each platform, by its short name."""
     titles: dict[str, list[str]] = {}
-    for preset in PRESETS.values():
+    for preset in sorted(PRESETS.values(), key=lambda one: one.id == "oidc"):
         for claim in preset.claims:
-            titles.setdefault(claim.name, []).append("other issuers" if preset.id == "oidc" else preset.title)
+            titles.setdefault(claim.name, []).append("others" if preset.id == "oidc" else preset.title)
     return {
         f"{_OPTION}{name}": (
             Annotated[
                 list[str] | None,
                 typer.Option(
-                    f"--{name.replace('_', '-')}", help=f"{', '.join(whose)}.", rich_help_panel="Claims, by platform"
+                    f"--{name.replace('_', '-')}", help=f"On {', '.join(whose)}.", rich_help_panel="Claims, by platform"
                 ),
             ],
             None,
@@ -66,8 +66,10 @@ def _add(
 ) -> None:
     """Trust the tokens of an issuer that say just this to be a job's.
 
-    A claim that is given several values has to have one of them.  With --from-token, a real token is read on this
-    machine.  What a trust has to bind is taken from it, and nothing else of it is sent or kept.
+    A claim that is given several values has to have one of them.
+
+    With --from-token, a real token is read on this machine.
+    What a trust has to bind is taken from it, and nothing else of it is sent.
     """
     declared = call("GET", f"/v1/issuers/{issuer}")
     claims = _bound(declared, claim or [], _claims)

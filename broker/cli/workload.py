@@ -47,7 +47,7 @@ def add(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a key pair here, register its public half, and keep the private half in a file for the job."""
+    """Register a job with a key pair that is made here and kept in a file, or with none (--keyless)."""
     if keyless:
         _add_keyless(name, key_out, as_json)
         return

@@ -30,7 +30,10 @@ class UnknownIssuer(NotFound):
     code = "unknown_issuer"
 
     def __init__(self) -> None:
-        super().__init__("There is no such issuer; `broker issuer list` shows those that are declared.")
+        super().__init__(
+            "There is no such issuer; `broker issuer list` shows those that are declared, and `broker issuer add` "
+            "writes the file of another."
+        )
 
 
 class IssuerState(StrEnum):
