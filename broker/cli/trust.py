@@ -23,7 +23,7 @@ Trust = Annotated[str, typer.Argument(help="Its id, trs_…; `broker trust list`
 Workload = Annotated[str, typer.Argument(help="The job's name or id.")]
 TokenFile = typer.Option(metavar="FILE", help="A file with a token of the job's platform; - for standard input.")
 
-_COLUMNS = Columns("workload issuer binds state id", "expires_at networks note created_by")
+_COLUMNS = Columns("workload issuer state id", "binds expires_at networks note created_by")
 # What Python's own words can't name.
 _OPTION = "claim_"
 

@@ -119,13 +119,19 @@ async def test_a_jobs_page_lists_its_trusts_and_takes_one_back(admin: Reader, fi
     for said in ("environment = prod or test", "the nightly run", "or its platform&#39;s tokens", "anywhere"):
         assert said in page or said.replace("&#39;", "'") in page, said
     assert "1 key, 1 trust" in await admin.get("/jobs")
-    assert "github-actions" in await admin.get(f"/trusts/{trust['id']}/revoke")
+    asked = await admin.get(f"/trusts/{trust['id']}/revoke")
+    assert "No token of github-actions" in asked
+    assert "environment = prod or test, repository_id = 456789" in asked
     done = await admin.post(f"/trusts/{trust['id']}/revoke", reason="a test")
     assert done.headers["location"] == f"/console/jobs/{filled.job.id}"
     assert (await filled.world.call("GET", f"/v1/trusts/{trust['id']}"))["state"] == "revoked"
     assert "the nightly run" not in await admin.get(f"/jobs/{filled.job.id}")
     (event,) = await filled.world.events(kind="trust.revoked")
     assert event["personal"]["note"] == "a test"
+    audit = await admin.get("/audit?kind=trust.created")
+    assert "environment=prod|test repository_id=456789" in audit
+    (made,) = await filled.world.events(kind="trust.created")
+    assert trust["id"] in await admin.get(f"/audit/{made['core']['id']}")
 
 
 async def test_settings_list_the_issuers_of_jobs_tokens_and_their_state(admin: Reader, world: World) -> None:

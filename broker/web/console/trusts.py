@@ -22,8 +22,9 @@ async def ask_to_revoke(trust_id: IdPath[TrustId], call: ByOperatorOrSecurityRol
 
 async def _revoking(call: Call, trust_id: TrustId, refusal: Refusal | None = None) -> Response:
     view = await api.one(trust_id, call)
+    binds = ", ".join(f"{name} = {' or '.join(values)}" for name, values in view.claims.items())
     says = (
-        f"No token of {view.issuer} that says this is a proof of {view.workload_name} any more.",
+        f"No token of {view.issuer} that says this is a proof of {view.workload_name} any more: {binds}.",
         "The leases and calls that it has by this trust end at once. Its keys and other trusts go on working.",
     )
     question = Question("Revoke this trust?", says, "Revoke the trust", f"/console/jobs/{view.workload}")
