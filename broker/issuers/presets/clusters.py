@@ -83,7 +83,7 @@ SPIFFE: Final = Preset(
 )
 OIDC: Final = Preset(
     "oidc",
-    "This issuer",
+    "OpenID Connect",
     (Claim("sub", ("sub",)), Claim("client", ("azp",)), Claim("email", ("email",))),
     (("sub",),),
     {"subject": ("sub",)},
