@@ -195,6 +195,7 @@ def _lease(lease: LeaseRow) -> Line:
         "purpose": lease.purpose,
         "from": rfc3339(lease.issued_at),
         "until": rfc3339(lease.ended_at or lease.expires_at),
+        "trust": next((one for one in (lease.via or "").split() if one.startswith("trs_")), None),
     }
 
 

@@ -94,6 +94,22 @@ async def test_the_access_token_opens_what_the_jobs_grants_say(there: Platform) 
     assert (await there.world.proxied(lease, "/facilities")).status_code == 200
 
 
+async def test_an_incidents_timeline_names_the_trust_of_each_lease(there: Platform) -> None:
+    credential = await there.world.key_for("acme")
+    job = await there.world.job()
+    await there.world.grant(job, "acme")
+    trust = await there.trust(job.id)
+    await job.lease("acme")
+    body = {"organization": "acme", "provider": "raptor-comply"}
+    await there.world.call("POST", "/v1/leases", as_=await there.headers(job.id), status=201, json=body)
+    report = {"found_by": "security", "where": "a repository"}
+    made = await there.world.call("POST", f"/v1/credentials/{credential}/exposure", json=report)
+    path = f"/v1/exposures/{made['exposure']['id']}/timeline"
+    told = await there.world.http.get(path, headers=there.world.admin)
+    lines = [json.loads(line) for line in told.text.splitlines()]
+    assert [line["trust"] for line in lines if line["type"] == "lease"] == [None, trust]
+
+
 async def test_only_the_named_workloads_trusts_are_looked_at(there: Platform) -> None:
     job, other = await there.world.job("sync"), await there.world.job("other")
     await there.trust(job.id)
