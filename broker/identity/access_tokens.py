@@ -22,9 +22,9 @@ from broker.identity.signing import SigningKeys
 from broker.issuers.unverified import peek
 
 LIFETIME_S = 600
-# Two spellings of one type (RFC 9068 §2.1). A replica of a release that knows no `via`, and would let go on what a
-# revoked trust proved, takes the first alone.
-_PLAIN, _STANDING = "at+jwt", "application/at+jwt"
+# Two spellings of one type (RFC 9068 §2.1). A replica of a release that knows neither `via` nor `cnf`, and would let go
+# on what a revoked trust proved, or take a copied token without its key, takes the first alone.
+_PLAIN, _QUALIFIED = "at+jwt", "application/at+jwt"
 _LEEWAY_S = 5
 _REMEMBERED = 10_000
 
@@ -84,7 +84,7 @@ def make(
         **({"cnf": {"jkt": jkt}} if jkt else {}),
     }
     key = keys.current
-    kind = _STANDING if via else _PLAIN
+    kind = _QUALIFIED if via or jkt else _PLAIN
     return jwt.encode({"alg": "EdDSA", "typ": kind, "kid": key.kid}, claims, key, algorithms=["EdDSA"])
 
 
@@ -143,7 +143,7 @@ class AccessTokens:
             self._claims().validate(token.claims)
         except (JoseError, ValueError, TypeError):
             raise AccessTokenRefused from None
-        if token.header.get("typ") not in {_PLAIN, _STANDING} or token.claims["sub"] != token.claims["client_id"]:
+        if token.header.get("typ") not in {_PLAIN, _QUALIFIED} or token.claims["sub"] != token.claims["client_id"]:
             raise AccessTokenRefused
         if not is_id(subject := str(token.claims["sub"]), WorkloadId):
             raise AccessTokenRefused

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from broker.issuers.unverified import peek
 from tests.support.proofs import KeyHolder, key_holder
 from tests.support.world import PUBLIC_URL, World, running_world
 
@@ -36,6 +37,11 @@ async def test_as_a_bearer_token_it_is_refused_everywhere(world: World, method: 
         assert (answer.status_code, answer.json()["code"]) == (401, "dpop_proof_needed"), answer.text
         assert answer.headers["www-authenticate"].startswith('DPoP error="invalid_token", algs="ES256 EdDSA')
         assert answer.headers["dpop-nonce"]
+
+
+async def test_a_replica_that_knows_no_bound_tokens_takes_it_for_none(world: World) -> None:
+    token = await (await key_holder(world)).token()
+    assert peek(token).header["typ"] == "application/at+jwt", "earlier releases take at+jwt alone"
 
 
 async def test_in_the_keys_place_it_is_refused(world: World) -> None:
