@@ -106,8 +106,7 @@ class Authorizer:
             established()
             await self._judge(call, caller.workload)
             lease = await self._implicit.lease(caller, call)
-        if proof is not None:
-            call.tries.takes = (once(proof),)
+        call.tries.proof = proof
         return lease
 
     async def _named(self, token: LeaseToken) -> Lease:
@@ -205,23 +204,24 @@ class Authorizer:
             }
             actor = call.actor(lease.workload_id, snapshot.workload_name)
             event = Event(kind="use.authorized", time=self._clock(), actor=actor, **fields)
+            takes = () if call.tries.proof is None else (once(call.tries.proof, event.time),)
             in_flight.depends_on(lease, way.key.number, plan.guards, since)
             try:
                 await self._audit.append(
                     event,
                     plan.guards,
                     [(AUTHORIZE_USE, use_row(event))],
-                    quotas=plan.quotas + call.tries.takes,
+                    quotas=plan.quotas + takes,
                     abandoned=partial(self._not_forwarded, event, plan.taken),
                 )
             except GuardMoved:
                 lease = await self._leasing.looked_again(lease)
                 continue
             except Exhausted as exhausted:
-                if any(exhausted.quota == one.id for one in call.tries.takes):
-                    raise self._proofs.refusing(ProofUsed()) from None
+                if any(exhausted.quota == one.id for one in takes):
+                    raise ProofUsed from None
                 raise used_up(exhausted, plan.grant, plan.definition) from None
-            call.tries.takes = ()
+            call.tries.proof = None
             return Use(event, plan, way, fallback is not None)
         raise Unavailable("Access to this key is being changed just now; try again.", retry_after=1)
 

@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, delete, insert
 
 from broker.audit.events import Actor, Event, Outcome
 from broker.audit.log import Write
-from broker.audit.quota import GIVE_BACK, Quota
+from broker.audit.quota import GIVE_BACK
 from broker.base.clock import Millis
 from broker.base.db import table
 from broker.formats import ids
@@ -79,11 +79,11 @@ class Body:
 class Tries:
     """How often a call was sent.
 
-    ``takes`` are quotas of the call itself, from which its first try takes.
+    ``proof`` is what its first try uses up, None if nothing is left of that.
     """
 
     count: int = 0
-    takes: tuple[Quota, ...] = ()
+    proof: Proof | None = None
 
 
 class ProxiedCall(NamedTuple):

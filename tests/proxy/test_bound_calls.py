@@ -10,13 +10,14 @@ from tests.proxy.conftest import Bench
 from tests.proxy.test_retries import BUSY, GOOD, Sequence
 from tests.support.lab import answer
 from tests.support.proofs import KeyHolder
+from tests.support.waiting import eventually
 
 
 async def bound(bench: Bench, **terms: Any) -> tuple[KeyHolder, dict[str, Any]]:
     """A job that holds a key, and its lease in the lab."""
     job = KeyHolder(bench.job)
     grant = await bench.world.grant(bench.job, "acme", provider="lab", **terms)
-    return job, await job.lease("acme", provider="lab", grant=grant)
+    return job, await job.lease("acme", provider="lab", grant=grant, ttl=3600)
 
 
 def proving(job: KeyHolder, lease: dict[str, Any], path: str, method: str = "GET") -> dict[str, str]:
@@ -86,3 +87,29 @@ async def test_a_token_in_the_keys_place_needs_the_proof_as_well(bench: Bench) -
     assert (bare.status_code, bare.json()["code"]) == (401, "dpop_proof_needed")
     headers = {place: lease["token"], **proving(job, lease, "/x")}
     assert (await bench.world.http.get("/proxy/acme/lab/x", headers=headers)).status_code == 200
+
+
+async def test_a_body_that_is_long_in_coming_makes_no_used_proof_good_again(either: Bench) -> None:
+    job, lease = await bound(either, max_ttl=3600)
+    headers = proving(job, lease, "/x", "POST")
+    assert (await either.call(lease, "/x", "POST", content=b"body", headers=headers)).status_code == 200
+    head = "POST /proxy/acme/lab/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %TOKEN%\r\nContent-Length: 4\r\n"
+    reader, writer = await either.raw(lease, f"{head}DPoP: {headers['DPoP']}\r\n\r\nbo".encode())
+    await eventually(lambda: len(either.world.services.in_flight) == 1)
+    await either.world.work(seconds=1_300)
+    writer.write(b"dy")
+    assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 401")
+    writer.close()
+
+
+async def test_a_clock_that_is_set_back_makes_no_used_proof_good_again(either: Bench) -> None:
+    job = KeyHolder(either.job)
+    await job.fetch_nonce()
+    either.world.clock.forward(seconds=200)
+    grant = await either.world.grant(either.job, "acme", provider="lab")
+    lease = await job.lease("acme", provider="lab", grant=grant)
+    proof = job.proof("GET", "/proxy/acme/lab/x", lease["token"], iat=either.world.clock() // 1000 - 120)
+    assert (await either.call(lease, "/x", headers={"DPoP": proof})).status_code == 200
+    either.world.clock.back(either.world.broker, hours=100 / 3600)
+    again = await either.call(lease, "/x", headers={"DPoP": proof})
+    assert (again.status_code, again.json()["code"]) == (401, "dpop_proof_used")

@@ -67,12 +67,15 @@ class NonceNeeded(ProofRefused):
 
 
 class ProofUsed(ProofRefused):
-    """The proof was used for another request, or this one was sent twice."""
+    """The proof was used for another request, or this one was sent twice or took too long to come."""
 
     code = "dpop_proof_used"
 
     def __init__(self) -> None:
-        super().__init__("This DPoP proof was used already; make a new one, with another jti, for each request.")
+        super().__init__(
+            "This DPoP proof was used already, or is too old by now; make another, with a jti of its own, for each "
+            "request."
+        )
 
 
 class _Claims(msgspec.Struct, gc=False):

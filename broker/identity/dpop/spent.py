@@ -13,18 +13,16 @@ from typing import Final
 
 from sqlalchemy import bindparam
 
-from broker.audit.quota import Rate
+from broker.audit.quota import Total
 from broker.audit.tables import QuotaRow
-from broker.base.clock import Clock, Millis
+from broker.base.clock import Clock, Millis, of_seconds
 from broker.base.db import EVERY_TENANT, UPSERTS, Database
 from broker.base.duty import Duty
 from broker.base.pruning import forget
 from broker.identity.dpop.nonces import SKEW_S
-from broker.identity.dpop.proof import AHEAD_S, PAST_S, Proof, ProofUsed
+from broker.identity.dpop.proof import PAST_S, Proof, ProofUsed
 
-# From when it is first taken, a proof would be taken for no longer than this.
-KEPT_MS: Final = (AHEAD_S + PAST_S + SKEW_S) * 1000
-# Rows stay for longer, so that a clock that is set back a little makes no proof good again.
+# Rows stay for longer than a proof is good, so that a clock that is set back a little makes none good again.
 _LATE_S: Final = 900
 _FAMILY: Final = "dpop/"
 _MINUTE_S: Final = 60
@@ -38,10 +36,16 @@ _TAKE = {
 }
 
 
-def once(proof: Proof) -> Rate:
-    """The quota that the one use of a proof takes from."""
+def once(proof: Proof, now: Millis) -> Total:
+    """The quota that the one use of a proof takes from.
+
+    Raises:
+        ProofUsed: it was checked so long ago, as a body may be long in coming, that its row could be gone by now.
+    """
+    if now > of_seconds(proof.dated_s + PAST_S + SKEW_S):
+        raise ProofUsed
     named = hashlib.sha256(f"{proof.jkt}\0{proof.jti}".encode()).digest()[:16].hex()
-    return Rate(f"{_minute(proof.dated_s)}/{named}", 1, KEPT_MS)
+    return Total(f"{_minute(proof.dated_s)}/{named}", 1)
 
 
 async def spend(db: Database, proof: Proof, now: Millis) -> None:
@@ -50,7 +54,7 @@ async def spend(db: Database, proof: Proof, now: Millis) -> None:
     Raises:
         ProofUsed: it was taken already.
     """
-    quota = once(proof)
+    quota = once(proof, now)
     row = {"quota": quota.id, "number": quota.take(0, now)}
     async with db.write(EVERY_TENANT) as session:
         if (await session.execute(_TAKE[db.dialect], row)).first() is None:
