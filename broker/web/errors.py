@@ -78,7 +78,7 @@ async def _broker_error(_request: Request | None, error: Exception) -> JSONRespo
     response = problem(error.status, error.code, error.title, error.public, error.members)
     if isinstance(error, Unauthenticated):
         response.headers["WWW-Authenticate"] = error.challenge
-    if isinstance(error, ProofRefused):
+    if isinstance(error, ProofRefused) and error.nonce:  # else the edge adds it
         response.headers[NONCE_HEADER] = error.nonce
     return response
 

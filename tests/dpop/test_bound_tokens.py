@@ -110,6 +110,7 @@ async def test_a_proof_is_good_once_on_all_replicas(world: World) -> None:
         answers = await asyncio.gather(*(one.http.get(LEASES, headers=headers) for one in (world, other) * 2))
     assert sorted(answer.status_code for answer in answers) == [200, 401, 401, 401]
     assert {answer.json().get("code") for answer in answers} == {None, "dpop_proof_used"}
+    assert {answer.headers.get("dpop-nonce") for answer in answers} == {job.nonce}, "each brings the next nonce"
 
 
 async def test_a_call_with_a_bound_token_alone_goes_through_with_its_proof(world: World) -> None:
