@@ -8,9 +8,9 @@ from starlette.types import Scope
 
 from broker.base.errors import InvalidToken, Unauthenticated
 from broker.formats import dpop
-from broker.identity.dpop.proof import Proof, ProofNeeded, Sent
+from broker.identity.dpop.proof import NonceNeeded, Proof, ProofNeeded, Sent
 from broker.identity.principal import Workload
-from broker.web.middleware import NONCE, header
+from broker.web.middleware import ESTABLISHED, NONCE, header
 from broker.web.services import Services
 
 _BOUND: Final = "dpop"
@@ -62,7 +62,11 @@ async def verified(scope: Scope, token: Presented, wired: Services) -> tuple[Wor
             "proof in the DPoP header."
         )
         raise wired.proofs.refusing(refused)
-    proof = wired.proofs.of_token(sent(scope, wired), token.unverified, workload.jkt)
+    try:
+        proof = wired.proofs.of_token(sent(scope, wired), token.unverified, workload.jkt)
+    except NonceNeeded:
+        scope[ESTABLISHED] = True
+        raise
     scope[NONCE] = wired.proofs.nonces.current()
     return workload, proof
 

@@ -37,7 +37,8 @@ _LARGER: Mapping[str, int] = {"/v1/leaks/reports/github": 4 * 1024**2}
 PROXY = "/proxy/"
 # These are answered even if everything else is refused.
 _OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
-# Set in a request's scope once its caller, a job or an operator, is known.
+# Set in a request's scope once its caller, a job or an operator, is known, or lacks no more than a nonce: that is no
+# refusal but how each job with a key begins, and costs no more than other open answers.
 ESTABLISHED = "established"
 # Set in a request's scope if a proof came with it: what the next one has to hold (RFC 9449 §8.2).
 NONCE = "dpop_nonce"

@@ -12,6 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from broker.base.errors import BrokerError, Invalid, NotFound, Unauthenticated
 from broker.formats.ids import Reference
+from broker.identity.dpop.proof import NonceNeeded
 from broker.providers.catalog import UnknownProvider
 from broker.proxy.request_headers import Headers
 from broker.proxy.use import METHODS, Body, LeaseToken, ProxiedCall, Tries, WorkloadCaller
@@ -73,7 +74,7 @@ class Forwarding:
             scope["job_left"] = True
         except Exception as error:
             if isinstance(error, Unauthenticated):
-                scope[ESTABLISHED] = False
+                scope[ESTABLISHED] = isinstance(error, NonceNeeded)
             if reply.started:
                 raise  # it is too late for a problem, so the connection is broken off instead of ended well
             problem = await render(error)

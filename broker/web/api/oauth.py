@@ -13,13 +13,13 @@ from broker.base.pairing import DEVICE_CLIENT, DEVICE_GRANT
 from broker.formats import dpop
 from broker.formats.assertion import ASSERTION_TYPE
 from broker.identity.device_sign_in import INTERVAL_S, LASTS_MS, DeviceSignInOff, Unfinished
-from broker.identity.dpop.proof import Proof, ProofRefused
+from broker.identity.dpop.proof import NonceNeeded, Proof, ProofRefused
 from broker.identity.federation.exchange import PLATFORM_METHOD, SPIFFE_TYPE
 from broker.identity.sessions import Client, Device
 from broker.identity.token_endpoint import ALGORITHMS
 from broker.web import access_tokens
 from broker.web.callers import address, agent
-from broker.web.middleware import NONCE
+from broker.web.middleware import ESTABLISHED, NONCE
 from broker.web.services import Services, Wired
 
 router = APIRouter(tags=["oauth"])
@@ -76,6 +76,7 @@ async def token(request: Request, wired: Wired) -> JSONResponse:
         proof = _proof(request, wired)
         answer = await wired.token_endpoint.answer(form, headers, address(request), proof)
     except ProofRefused as refused:
+        request.scope[ESTABLISHED] = isinstance(refused, NonceNeeded)
         return _unproved(refused)
     extra = {"WWW-Authenticate": 'Basic realm="keybroker"'} if answer.status == 401 else {}
     return JSONResponse(answer.body, answer.status, {**_UNSTORED, **extra})
