@@ -238,7 +238,8 @@ class Leasing:
         if lease.jkt is not None and lease.jkt != request.jkt:
             raise Invalid("Idempotency-Key: was used by the holder of another key; use a new one.")
         same_organization = target.organization_reference in {snapshot.organization_id, snapshot.slug}
-        if not same_organization or asked != (lease.provider, lease.label, lease.mode, lease.purpose, lease.via):
+        same = asked == (lease.provider, lease.label, lease.mode, lease.purpose, lease.via)
+        if not (same_organization and same) or (request.bound and lease.jkt is None):
             raise Invalid("Idempotency-Key: was used for another request; use a new one.")
         assert snapshot.key is not None
         _refuse_old_copy(lease, snapshot)

@@ -188,6 +188,15 @@ async def test_a_repeat_by_another_key_gets_no_lease(world: World) -> None:
     assert world.upstream_keys["acme"] not in other.text
 
 
+async def test_a_repeat_that_asks_for_a_bound_lease_gets_no_other(world: World) -> None:
+    job = await key_holder(world)
+    headers = {"Idempotency-Key": "k1"}
+    assert (await job.ask_for_lease("acme", headers=dict(headers))).json()["lease"]["bound"] is False
+    again = await job.ask_for_lease("acme", bound=True, headers=dict(headers))
+    assert (again.status_code, again.json()["code"]) == (422, "invalid"), again.text
+    assert "was used for another request" in again.json()["detail"]
+
+
 async def test_only_the_holder_renews_and_anybody_of_the_job_ends(world: World) -> None:
     job = await key_holder(world)
     lease = await job.lease("acme")
