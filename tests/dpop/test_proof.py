@@ -219,6 +219,16 @@ async def test_a_stranger_uses_up_no_proof(world: World) -> None:
     assert (await job.ask_for_token(proof)).status_code == 200, "nothing was kept of it"
 
 
+async def test_keys_of_strangers_put_none_of_jobs_out_of_mind(world: World) -> None:
+    stranger = KeyHolder(await world.job())
+    await stranger.fetch_nonce()
+    for _ in range(3):
+        stranger.key = new_key()
+        proof = {"DPoP": stranger.proof("POST", "/oauth/token")}
+        assert (await world.http.post("/oauth/token", data={"grant_type": "x"}, headers=proof)).status_code == 400
+    assert len(world.services.proofs._keys) == 0
+
+
 async def test_the_metadata_says_which_proofs_are_taken(world: World) -> None:
     metadata = (await world.http.get("/.well-known/oauth-authorization-server")).json()
     assert metadata["dpop_signing_alg_values_supported"] == ["ES256", "EdDSA", "Ed25519"]

@@ -117,7 +117,8 @@ class Sent(NamedTuple):
 class Proofs:
     """Checks proofs.
 
-    The keys of those that held are remembered, so that the next proof of a key costs one check of a signature.
+    The keys of those that held are remembered, so that the next proof of a key costs one check of a signature.  Only
+    keys that a token is bound to are: anybody can make others, as many as they like.
     """
 
     def __init__(self, nonces: Nonces, clock: Timepiece) -> None:
@@ -170,7 +171,8 @@ class Proofs:
             key.verify(base64url.decode(signature), f"{header}.{claims}".encode())
         except (InvalidSignature, ValueError):
             raise ProofRefused("The DPoP proof's signature isn't one of the key in its header.") from None
-        self._keys[header] = key
+        if jkt is not None:
+            self._keys[header] = key
         return Proof(key.jkt, said.jti, int(said.iat))
 
     def _refuse_undated(self, said: _Claims) -> None:
