@@ -146,6 +146,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._hand_over(response)
         finally:
             response.close()
+        if not isinstance(body, bytes):
+            for _ in body:  # the broker may have refused it half way; the rest isn't the next call
+                pass
 
     def _answered(self, body: bytes | Iterator[bytes]) -> httpx2.Response:
         upstream, sends = self.server.upstream, self.server.sends
@@ -167,9 +170,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> bytes | Iterator[bytes]:
         length = self.headers.get("Content-Length")
-        if length is None:
-            return self._chunks() if "Transfer-Encoding" in self.headers else b""
-        return self.rfile.read(int(length)) if int(length) <= _SMALL else self._parts(int(length))
+        if length is not None and int(length) <= _SMALL:
+            return self.rfile.read(int(length))
+        if length is None and "Transfer-Encoding" not in self.headers:
+            return b""
+        parts = self._chunks() if length is None else self._parts(int(length))
+        return iter(lambda: next(parts, b""), b"")  # a generator would be over once it isn't sent any more
 
     def _parts(self, left: int) -> Iterator[bytes]:
         while left:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
+import select
 import socket
 from collections.abc import AsyncIterator
 from contextlib import contextmanager
@@ -140,6 +142,33 @@ async def test_a_length_that_can_be_read_in_two_ways_is_refused(lab: Forwarded) 
             return bytes(made.recv(4096))
 
     assert (await asyncio.to_thread(send)).startswith(b"HTTP/1.1 400")
+
+
+async def test_what_is_left_of_a_refused_body_is_no_call(lab: Forwarded) -> None:
+    """The broker refuses a body before it came, and soon takes no more of it."""
+    lab.bench.lab.scripts["/x"] = Sequence(GOOD)
+    path = "/" + lab.url.split("/", 3)[3]
+    head = f"Host: x\r\nAuthorization: Bearer {lab.upstream.token}\r\n"
+    hidden, parts = f"GET {path}/hidden HTTP/1.1\r\n{head}\r\n".encode(), 5_000
+
+    def send() -> bytes:
+        with connected(lab) as made:
+            length = len(hidden) * parts
+            made.sendall(f"POST {path}/%2e%2e/x HTTP/1.1\r\n{head}Content-Length: {length}\r\n\r\n".encode())
+            sent = 0
+            while not select.select([made], [], [], 0.05)[0]:
+                made.sendall(hidden)
+                sent += 1
+            made.sendall(hidden * (parts - sent))
+            made.sendall(f"GET {path}/x HTTP/1.1\r\n{head}Connection: close\r\n\r\n".encode())
+            received = b""
+            while part := made.recv(65_536):
+                received += part
+            return received
+
+    received = await asyncio.to_thread(send)
+    assert re.findall(rb"HTTP/1.1 (\d+)", received) == [b"422", b"200"]
+    assert [seen.target for seen in lab.bench.lab.calls] == [b"/base/x"]
 
 
 def test_no_proxy_comes_between() -> None:
