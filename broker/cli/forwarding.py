@@ -95,6 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
     """One connection of the command."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     timeout = _IDLE_S
     server: _Server
     _begun = False

@@ -7,6 +7,7 @@ import base64
 import re
 import select
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import contextmanager
 from typing import Any
@@ -169,6 +170,21 @@ async def test_what_is_left_of_a_refused_body_is_no_call(lab: Forwarded) -> None
     received = await asyncio.to_thread(send)
     assert re.findall(rb"HTTP/1.1 (\d+)", received) == [b"422", b"200"]
     assert [seen.target for seen in lab.bench.lab.calls] == [b"/base/x"]
+
+
+async def test_calls_on_one_connection_do_not_wait_for_acknowledgements(lab: Forwarded) -> None:
+    lab.bench.lab.scripts["/x"] = Sequence(GOOD)
+
+    def fastest() -> float:
+        took = []
+        with requests.Session() as session:
+            for _ in range(10):
+                began = time.perf_counter()
+                session.get(f"{lab.url}/x", headers={"Authorization": f"Bearer {lab.upstream.token}"}, timeout=10)
+                took.append(time.perf_counter() - began)
+        return min(took[1:])
+
+    assert await asyncio.to_thread(fastest) < 0.03, "a delayed acknowledgement takes 40 ms"
 
 
 def test_no_proxy_comes_between() -> None:
