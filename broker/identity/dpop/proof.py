@@ -67,7 +67,7 @@ class NonceNeeded(ProofRefused):
 
 
 class ProofUsed(ProofRefused):
-    """The proof was used for another request, or this one was sent twice or took too long to come."""
+    """The proof was used for another request, or this one came twice or took too long."""
 
     code = "dpop_proof_used"
 
