@@ -27,7 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
 from broker.audit.record import record
-from broker.base.clock import Millis, of_seconds, rfc3339
+from broker.base.clock import of_seconds, rfc3339
 from broker.base.db import EVERY_TENANT
 from broker.base.recent import Recent
 from broker.base.strangers import Tally, network
@@ -154,15 +154,9 @@ class TokenEndpoint:
         if row.state != Validity.ACTIVE:
             return self._refused(401, {"error": "invalid_client"}, row, "workload_revoked", address)
         actor = Actor("workload", row.id, row.name, address)
-        await self._take(proof)
-        if not await self._spent(row.id, actor, exchange.jti, exchange.jti_expires_ms):
+        if not await self._spent(actor, exchange, proof):
             return self._refused(401, {"error": "invalid_client"}, row, "assertion_replayed", address)
         return TokenAnswer(200, {**body, "token_type": _type(proof)})
-
-    async def _take(self, proof: Proof | None) -> None:
-        """Use a proof up, once it is known whose it is: strangers' are not kept."""
-        if proof is not None:
-            await spent.spend(self._db, proof, self._clock())
 
     async def _of_platform(self, form: Mapping[str, str], address: str, bound: Proof | None) -> TokenAnswer:
         """The answer to a platform's token, which proves what a workload's trusts say."""
@@ -181,7 +175,8 @@ class TokenEndpoint:
             assert row is not None, "a trust is a workload's"
             if row.state == Validity.REVOKED:
                 raise NotProved("workload_revoked", "This workload was revoked. An operator can register it again.")
-            await self._take(bound)
+            if bound is not None:
+                await spent.spend(self._db, bound, self._clock())
             await self._federation.spend(row, proof, Actor("workload", row.id, row.name, address))
         except NotProved as refused:
             self._federation.count(form["client_assertion"], refused.code)
@@ -206,30 +201,31 @@ class TokenEndpoint:
         secret_hash = secrets.token_bytes(32) if self._allow_client_secrets else None
         return WorkloadRow(id=client_id, name="", jwks=self._nobodys, secret_hash=secret_hash, state=Validity.REVOKED)
 
-    async def _spent(self, workload: WorkloadId, actor: Actor, jti: str, expires_ms: Millis) -> bool:
-        """Put the token on the record with the assertion that it was given for.
+    async def _spent(self, actor: Actor, exchange: _Exchange, proof: Proof | None) -> bool:
+        """Put the token on the record with the assertion that it was given for, and the proof.
 
-        False if that was used already.
+        False if the assertion was used already; raises ProofUsed.
         """
-        assertion = (workload, jti)
+        assertion = (exchange.workload, exchange.jti)
         if (self._used.get(assertion) or 0) > self._clock():  # a repeated one takes no writer
             return False
         try:
             async with self._db.write(EVERY_TENANT) as session:
-                await self._commit(session, workload, actor, jti, expires_ms)
+                await self._commit(session, actor, exchange, proof)
         except IntegrityError:
             fresh = False
         else:
             fresh = True
-        if jti:
-            self._used[assertion] = expires_ms
+        if exchange.jti:
+            self._used[assertion] = exchange.jti_expires_ms
         return fresh
 
-    async def _commit(
-        self, session: AsyncSession, workload: WorkloadId, actor: Actor, jti: str, expires_ms: Millis
-    ) -> None:
-        if jti:
-            session.add(AssertionRow(workload_id=workload, jti=jti, expires_at=expires_ms))
+    async def _commit(self, session: AsyncSession, actor: Actor, exchange: _Exchange, proof: Proof | None) -> None:
+        workload = exchange.workload
+        if exchange.jti:
+            session.add(AssertionRow(workload_id=workload, jti=exchange.jti, expires_at=exchange.jti_expires_ms))
+        if proof is not None:
+            await spent.take(session, proof, self._clock())
         event = Event(kind="auth.token_issued", time=self._clock(), actor=actor, workload=workload)
         await record(session, event)
 
@@ -341,6 +337,7 @@ class _Exchange(AuthorizationServer):  # type: ignore[misc]  # authlib has no ty
         super().__init__()
         self._endpoint = endpoint
         self._row = row
+        self.workload = row.id
         self.why = self.detail = ""
         self.jti = ""
         self.jti_expires_ms = of_seconds(0)

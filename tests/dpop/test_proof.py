@@ -12,6 +12,7 @@ from joserfc import jws
 from joserfc.jwk import KeySet, OctKey
 
 from broker.formats import base64url, dpop
+from tests.dpop.test_bound_leases import kept
 from tests.support.proofs import KeyHolder, new_key
 from tests.support.world import PUBLIC_URL, World
 
@@ -217,6 +218,16 @@ async def test_a_stranger_uses_up_no_proof(world: World) -> None:
     refused = await world.http.post("/oauth/token", data={"grant_type": "client_credentials"}, headers={"DPoP": proof})
     assert refused.status_code == 401
     assert (await job.ask_for_token(proof)).status_code == 200, "nothing was kept of it"
+
+
+async def test_a_replayed_assertion_uses_up_no_proof(world: World) -> None:
+    job = await holder(world)
+    form = {"grant_type": "client_credentials", "client_assertion": job.job.assertion()}
+    form["client_assertion_type"] = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+    for status in (200, 401):
+        headers = {"DPoP": job.proof("POST", "/oauth/token")}
+        assert (await world.http.post("/oauth/token", data=form, headers=headers)).status_code == status
+    assert await kept(world) == 1
 
 
 async def test_keys_of_strangers_put_none_of_jobs_out_of_mind(world: World) -> None:

@@ -1,9 +1,8 @@
 """A proof is good once, on all replicas together.
 
 A proxied call takes its proof from a quota of one, in the transaction of the use's own event: that costs a row among
-those of a batch, and of two calls with one proof the record decides which was first.  Other requests write the same row
-in a transaction of their own.  The row's name begins with the minute that the proof is dated, so those whose time has
-passed are found by it.
+those of a batch, and of two calls with one proof the record decides which was first.  Other requests write the same
+row.  Its name begins with the minute that the proof is dated, so those whose time has passed are found by it.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import hashlib
 from typing import Final
 
 from sqlalchemy import bindparam
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.quota import Total
 from broker.audit.tables import QuotaRow
@@ -49,6 +49,12 @@ def once(proof: Proof, now: Millis) -> Total:
 
 
 async def spend(db: Database, proof: Proof, now: Millis) -> None:
+    """Take a proof's one use in a transaction of its own; raises as :func:`take`."""
+    async with db.write(EVERY_TENANT) as session:
+        await take(session, proof, now)
+
+
+async def take(session: AsyncSession, proof: Proof, now: Millis) -> None:
     """Take a proof's one use.
 
     Raises:
@@ -56,9 +62,8 @@ async def spend(db: Database, proof: Proof, now: Millis) -> None:
     """
     quota = once(proof, now)
     row = {"quota": quota.id, "number": quota.take(0, now)}
-    async with db.write(EVERY_TENANT) as session:
-        if (await session.execute(_TAKE[db.dialect], row)).first() is None:
-            raise ProofUsed
+    if (await session.execute(_TAKE[session.get_bind().dialect.name], row)).first() is None:
+        raise ProofUsed
 
 
 def duty(db: Database, clock: Clock) -> Duty:
