@@ -237,7 +237,7 @@ async def test_keys_of_strangers_put_none_of_jobs_out_of_mind(world: World) -> N
         stranger.key = new_key()
         proof = {"DPoP": stranger.proof("POST", "/oauth/token")}
         assert (await world.http.post("/oauth/token", data={"grant_type": "x"}, headers=proof)).status_code == 400
-    assert len(world.services.proofs._keys) == 0
+    assert len(world.services.proofs.remembered) == 0
 
 
 async def test_the_metadata_says_which_proofs_are_taken(world: World) -> None:

@@ -123,7 +123,7 @@ class Proofs:
 
     def __init__(self, nonces: Nonces, clock: Timepiece) -> None:
         self._clock = clock
-        self._keys = Recent[str, ProofKey](_REMEMBERED)
+        self.remembered = Recent[str, ProofKey](_REMEMBERED)
         self.nonces = nonces
 
     def of_token(self, sent: Sent, token: str, jkt: str) -> Proof:
@@ -157,7 +157,7 @@ class Proofs:
 
     def _checked(self, sent: Sent, token_hash: str | None, jkt: str | None) -> Proof:
         header, claims, signature = _split(sent.headers)
-        key = self._keys.get(header) or _key(header)
+        key = self.remembered.get(header) or _key(header)
         if jkt is not None and key.jkt != jkt:
             raise ProofRefused("The DPoP proof is of another key than the one that this token is bound to.")
         said = _read(claims)
@@ -172,7 +172,7 @@ class Proofs:
         except (InvalidSignature, ValueError):
             raise ProofRefused("The DPoP proof's signature isn't one of the key in its header.") from None
         if jkt is not None:
-            self._keys[header] = key
+            self.remembered[header] = key
         return Proof(key.jkt, said.jti, int(said.iat))
 
     def _refuse_undated(self, said: _Claims) -> None:
