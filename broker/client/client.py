@@ -89,7 +89,9 @@ class Client:
         return cls(from_environment(), proxy=os.environ.get(PROXY) or None)
 
     @classmethod
-    def ambient(cls, workload: str = "", *, broker: str = "", token_from: str = "", audience: str = "") -> Self:
+    def ambient(
+        cls, workload: str = "", *, broker: str = "", token_from: str = "", audience: str = "", bound: bool = False
+    ) -> Self:
         """The client of a job without a key, whose platform's token proves who it is.
 
         Args:
@@ -97,13 +99,14 @@ class Client:
             broker: the broker's address; left out, BROKER_URL's.
             token_from: where the token is, such as ``github`` or ``file:PATH``; left out, it is looked for.
             audience: whom the token is for, if that isn't the broker's address.
+            bound: every lease is bound to a key of this process.
 
         Raises:
             IdentityUnusable: something isn't named. CallFailed: no token was found.
             Others as for a client that is made otherwise.
         """
         who = ambience.identity(broker=broker, workload=workload, token_from=token_from, audience=audience)
-        return cls(who, proxy=os.environ.get(PROXY) or None)
+        return cls(who, proxy=os.environ.get(PROXY) or None, bound=bound)
 
     def __enter__(self) -> Self:
         return self

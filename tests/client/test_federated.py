@@ -129,6 +129,17 @@ async def test_a_ci_makes_a_token_for_each_exchange_and_each_is_good_once(
     assert len(set(names)) == len(names) == 2
 
 
+async def test_a_challenge_for_a_nonce_costs_no_token_that_is_good_once(
+    there: Federated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in there.runner.items():
+        monkeypatch.setenv(variable, value)
+    with Client.ambient(bound=True) as client:
+        issued = await asyncio.to_thread(client.lease, "acme", RAPTOR)
+    assert issued.bound
+    assert len(await there.tokens_issued()) == 1, "the first proof held no nonce yet"
+
+
 async def test_a_job_that_was_revoked_has_lost_its_access_for_good(there: Federated) -> None:
     there.project()
     await there.platform.world.call("POST", f"/v1/workloads/{there.workload}/revoke", json={})
