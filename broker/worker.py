@@ -70,6 +70,7 @@ class Worker:
         self.election = election
         self._notices = notices
         self.duties = {duty.name: duty for duty in (*duties, notices)}
+        assert len(self.duties) == len(duties) + 1, "one of two duties with one name would never be done"
         self._leads, self._rests = False, True
         self._turns: dict[str, Millis] = {}
 

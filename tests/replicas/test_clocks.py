@@ -24,6 +24,7 @@ FINAL = {
     "close_lost_uses",
     "sweep_orphans",
     "forget_proofs",
+    "forget_dpop_proofs",
     "forget_assertions",
     "forget_ceremonies",
     "forget_sign_ins",

@@ -69,12 +69,12 @@ async def take(session: AsyncSession, proof: Proof, now: Millis) -> None:
 def duty(db: Database, clock: Clock) -> Duty:
     """Forget proofs that are refused for their date."""
 
-    async def forget_proofs() -> None:
+    async def forget_dpop_proofs() -> None:
         past = clock() // 1000 - PAST_S - _LATE_S
         over = QuotaRow.id.between(_FAMILY, _minute(past))
         await forget(db, QuotaRow, over, QuotaRow.id)
 
-    return Duty("forget_proofs", forget_proofs, final=True)  # what was used once could be used again
+    return Duty("forget_dpop_proofs", forget_dpop_proofs, final=True)  # what was used once could be used again
 
 
 def _minute(at_s: int) -> str:
