@@ -75,7 +75,7 @@ def test_a_file_is_read_anew_each_time(tmp_path: Path) -> None:
         (token("https://vault.example").encode(), f"for https://vault.example.*to be for {BROKER}"),
         (token([BROKER, "https://vault.example"]).encode(), "Nothing was sent"),
         (token(f"{BROKER}/").encode(), "Nothing was sent"),
-        (token(None).encode(), "for None"),
+        (token(None).encode(), "is for nobody"),
     ],
 )
 def test_a_file_with_anything_but_a_token_for_the_broker_alone_is_sent_nowhere(
