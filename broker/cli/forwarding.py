@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx2
 
+from broker.base.hops import HOP_BY_HOP
 from broker.client import connecting
 from broker.client.errors import CallFailed
 from broker.formats import dpop
@@ -30,23 +31,8 @@ _CHUNK: Final = 65_536
 _IDLE_S: Final = 300
 # How long an answer may take is for the broker to say.
 _TIMEOUTS: Final = {"connect": 10.0, "pool": 10.0, "read": None, "write": None}
-# RFC 9110 §7.6.1: these are for one connection.  The forwarder writes Host and the framing itself.
-_HOP: Final = frozenset(
-    {
-        "connection",
-        "content-length",
-        "expect",
-        "host",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
+# The forwarder writes Host and the framing itself.
+_HOP: Final = HOP_BY_HOP | {"content-length", "expect", "host"}
 _REFERENCES: Final = frozenset({"azure-asyncoperation", "content-location", "link", "location", "operation-location"})
 
 

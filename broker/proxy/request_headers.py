@@ -11,23 +11,10 @@ from functools import lru_cache
 from urllib.parse import quote_plus, unquote
 
 from broker.base.errors import Invalid
+from broker.base.hops import HOP_BY_HOP
 from broker.base.parameters import folded, read
 from broker.providers.definition import KeyPlacement
 
-# RFC 9110 §7.6.1, and other headers that only this hop should read.
-HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
 _OURS = frozenset(
     {
         "authorization",

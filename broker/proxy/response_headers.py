@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+from broker.base.hops import HOP_BY_HOP
 from broker.providers.answers import keepable
-from broker.proxy.request_headers import HOP_BY_HOP, Headers, alias, tokens
+from broker.proxy.request_headers import Headers, alias, tokens
 
 # Credentials of the upstream, and what would speak for the broker's own origin or to caches before it.
 _STAY_BEHIND = frozenset(
