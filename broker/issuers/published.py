@@ -28,7 +28,8 @@ FAMILIES: Final[Mapping[str, str]] = {
 _KEYS_MAX: Final = 100
 _TEXT_MAX: Final = 512
 _RSA_BITS: Final = range(2048, 8192 + 1)
-_SECRET: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+# Parts of private and of symmetric keys (RFC 7518 §6): whoever sent one gave it away.
+SECRET: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 # What a SPIFFE bundle says that its keys for JWT-SVIDs are for (SPIFFE Trust Domain and Bundle §4.2).
 SVID: Final = "jwt-svid"
 # So many keys are tried, those of one name or of a mesh's token that names none: no token makes more work than that.
@@ -114,7 +115,7 @@ def _key(jwk: object, use: str) -> Key | str:
     """The key, or why it is dropped."""
     if not isinstance(jwk, dict):
         return "unreadable"
-    if not _SECRET.isdisjoint(jwk):
+    if not SECRET.isdisjoint(jwk):
         return "secret"
     operations = jwk.get("key_ops", ["verify"])
     if jwk.get("use", "sig") != use or not isinstance(operations, list) or "verify" not in operations:

@@ -12,10 +12,9 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from broker.formats import base64url, dpop
+from broker.issuers.published import SECRET
 
 _CURVES: Final = {"ES256": ("EC", "P-256"), "EdDSA": ("OKP", "Ed25519"), "Ed25519": ("OKP", "Ed25519")}
-# Parts of private and of symmetric keys (RFC 7518 §6). Whoever sent one gave it away.
-_PRIVATE: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 _COORDINATE: Final = 32
 _SIGNED_BY_ECDSA: Final = ECDSA(SHA256())
 
@@ -39,7 +38,7 @@ def read(header: Mapping[str, Any]) -> ProofKey:
         raise ValueError("alg")
     if (
         not isinstance(jwk, dict)
-        or not _PRIVATE.isdisjoint(jwk)
+        or not SECRET.isdisjoint(jwk)
         or _CURVES[algorithm] != (jwk.get("kty"), jwk.get("crv"))
     ):
         raise ValueError("jwk")
