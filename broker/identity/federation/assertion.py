@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,6 +26,8 @@ from broker.issuers.verifying import Expected, NotTaken
 
 # The access token ends with the token that it was given for. What lasts shorter is of no use.
 LEAST_S: Final = 30
+ENDS_SOON: Final = Unfit("token_over", f"The token is over in less than {LEAST_S} s; bring a fresh one.", "exp")
+NAMELESS: Final = Unfit("claim_missing", "The token has no jti, so nobody can tell whether it was used.", "jti")
 _TOLD_MAX: Final = 200
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -55,7 +57,7 @@ class NotProved(Exception):
         self.code, self.public = code, public
 
 
-def issuer_of(token: str, issuers: Sequence[IssuerFile]) -> IssuerFile | None:
+def issuer_of(token: str, issuers: Iterable[IssuerFile]) -> IssuerFile | None:
     """The declared issuer of exactly the name, or the trust domain, that a token says.
 
     Raises:
@@ -128,13 +130,12 @@ def mend(code: str, issuer: IssuerFile, wanted: Expected, claims: Mapping[str, A
     return ""
 
 
-def discreet(refused: NotProved, issuer: IssuerFile, trusts: Sequence[TrustRow], token: str) -> NotProved:
+def discreet(refused: NotProved, issuer: IssuerFile, trusts: Sequence[TrustRow], claims: Claims) -> NotProved:
     """A refusal as whoever brought a token may learn it.
 
     An issuer that signs for everybody on its platform signs for strangers, too.  Who is none of whom a trust is about
     learns nothing, not even that there is a trust.
     """
-    claims = peek(token, OTHERS).claims
     known = not issuer.shared or any(issuer.kind.identifies(trust.claims, claims) for trust in trusts)
     return refused if known else NotProved(refused.code)
 
@@ -156,8 +157,7 @@ def taken(
             return _proof(issuer, trust, claims, token, now)
         refusals.append(found)
     nearest = max(refusals, key=lambda one: one.claim not in issuer.kind.identifying)
-    known = not issuer.shared or nearest.claim not in issuer.kind.identifying
-    raise NotProved(nearest.code, nearest.text if known else "")
+    raise discreet(NotProved(nearest.code, nearest.text), issuer, trusts, claims)
 
 
 def comes_from(trust: TrustRow, address: str) -> bool:
@@ -174,13 +174,18 @@ def comes_from(trust: TrustRow, address: str) -> bool:
 def _proof(issuer: IssuerFile, trust: TrustRow, claims: Claims, token: str, now: Millis) -> Proof:
     expires = verifying.seconds(claims["exp"])
     assert expires is not None, "it was verified"
-    if expires - now / 1000 < LEAST_S:
-        raise NotProved("token_over", f"The token is over in less than {LEAST_S} s; bring a fresh one.")
+    if ends_soon(claims, now):
+        raise NotProved(ENDS_SOON.code, ENDS_SOON.text)
     jti = claims.get("jti")
     if issuer.once and not nameable(jti):
-        raise NotProved("claim_missing", "The token has no jti, so nobody can tell whether it was used.")
+        raise NotProved(NAMELESS.code, NAMELESS.text)
     name = str(jti) if issuer.once else hashlib.sha256(token.rpartition(".")[0].encode()).hexdigest()
     return Proof(trust, issuer, expires, name, _told(issuer, claims))
+
+
+def ends_soon(claims: Claims, now: Millis) -> bool:
+    """Whether an access token for this one would last too short to be of use."""
+    return (verifying.seconds(claims.get("exp")) or 0) - now / 1000 < LEAST_S
 
 
 def nameable(jti: object) -> bool:

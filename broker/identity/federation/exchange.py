@@ -89,14 +89,13 @@ class Federation:
             NotProved. IssuerUnreachable: its issuer can't be asked.
         """
         now, token = self._clock(), form["client_assertion"]
-        issuer = assertion.issuer_of(token, list(self.issuers))
+        issuer = assertion.issuer_of(token, self.issuers)
         if issuer is None or form.get("client_assertion_type") not in _types(issuer):
             raise NotProved("issuer_unknown")
-        keys = self.signer(issuer)
+        keys, said = self.signer(issuer), peek(token, OTHERS)
         if keys.heard.failing_since is not None:
             # Whoever is named: neither answer tells which workload trusts whom.
-            header = peek(token, OTHERS).header
-            await keys.candidates(header.get("kid"), str(header.get("alg")))
+            await keys.candidates(said.header.get("kid"), str(said.header.get("alg")))
         own, state = await self._known(workload_id, issuer, now)
         if state is None:  # no workload ever trusted it
             raise NotProved("issuer_unknown")
@@ -109,7 +108,7 @@ class Federation:
             if not own:
                 raise NotProved("issuer_unknown")
         except NotProved as refused:
-            raise assertion.discreet(refused, issuer, own, token) from None
+            raise assertion.discreet(refused, issuer, own, said.claims) from None
         proof = assertion.taken(issuer, own, claims, token, address, now)
         return proof, (proof.trust.id, state.era)
 
@@ -127,7 +126,7 @@ class Federation:
 
     def count(self, token: str, outcome: str) -> None:
         """Count a token by its platform and what came of it."""
-        issuer = assertion.issuer_of(token, list(self.issuers))
+        issuer = assertion.issuer_of(token, self.issuers)
         self.brought[issuer.preset if issuer else "none", outcome] += 1
 
     async def state(self) -> str:

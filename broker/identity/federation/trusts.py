@@ -65,8 +65,7 @@ async def create(
     if workload.state != Validity.ACTIVE:
         raise Conflict("This workload has ended; register a new one with `broker workload add`.")
     _check(issuer, claims)
-    own = select(TrustRow).where(TrustRow.workload_id == workload.id, TrustRow.state == Validity.ACTIVE)
-    if len((await session.scalars(own.limit(MOST))).all()) == MOST:
+    if len(await standing(session, workload.id)) == MOST:
         raise Conflict(f"This workload has {MOST} trusts; revoke one that isn't needed any more.")
     if expires_at is not None and expires_at <= now:
         raise Invalid("expires_at: lies in the past; name a later time or leave it out.")
@@ -171,9 +170,16 @@ async def expire(session: AsyncSession, now: Millis) -> bool:
     rows = (await session.scalars(query.order_by(TrustRow.expires_at).limit(PAGE).with_for_update())).all()
     for row in rows:
         validity.revoke(row, now)
-        await raise_epoch(session, row.id)
+    await raise_epoch(session, *(row.id for row in rows))
+    for row in rows:
         await record(session, Event.about(row, "trust.expired", BROKER, now))
     return len(rows) == PAGE
+
+
+async def standing(session: AsyncSession, workload: str) -> Sequence[TrustRow]:
+    """The trusts of a job that nobody took back, over or not, in the order of their making."""
+    query = select(TrustRow).where(TrustRow.workload_id == workload, TrustRow.state == Validity.ACTIVE)
+    return (await session.scalars(query.order_by(TrustRow.id).limit(MOST))).all()
 
 
 async def of_workload(session: AsyncSession, workload: str, now: Millis) -> Sequence[TrustRow]:
@@ -181,8 +187,7 @@ async def of_workload(session: AsyncSession, workload: str, now: Millis) -> Sequ
 
     The genuine ones give rights.
     """
-    query = select(TrustRow).where(TrustRow.workload_id == workload, TrustRow.state == Validity.ACTIVE)
-    rows = await session.scalars(query.order_by(TrustRow.id).limit(MOST))
+    rows = await standing(session, workload)
     return [row for row in rows if row.expires_at is None or row.expires_at > now]
 
 

@@ -206,12 +206,18 @@ class Preset:
         What the rule expects is left out of the text: it goes to whoever brought the token.
         """
         for name in sorted(rule, key=lambda name: (name not in self.identifying, name)):
-            claim, shown = self.claim(name), self._shown(name, claims)
-            if claim is None or not shown:
-                return Unfit("claim_missing", f"The token has no {name}, or not as {self.title} writes it.", name)
-            if not any(claim.fits(wanted, value) for wanted in rule[name] for value in shown):
-                return Unfit("claim_differs", f"{name} is `{', '.join(shown)[:VALUE_MAX]}`; no trust takes it.", name)
+            if unfit := self.unfit(name, rule[name], claims):
+                return unfit
         return self.refuses(claims, frozenset(rule))
+
+    def unfit(self, name: str, values: Sequence[str], claims: Claims) -> Unfit | None:
+        """Why a token has none of these values in a claim; None if it has one."""
+        claim, shown = self.claim(name), self.shown(name, claims)
+        if claim is None or not shown:
+            return Unfit("claim_missing", f"The token has no {name}, or not as {self.title} writes it.", name)
+        if not any(claim.fits(wanted, value) for wanted in values for value in shown):
+            return Unfit("claim_differs", f"{name} is `{', '.join(shown)[:VALUE_MAX]}`; no trust takes it.", name)
+        return None
 
     def proposed(self, claims: Claims) -> Rule:
         """A rule for just this token's bearer.
@@ -220,12 +226,13 @@ class Preset:
         """
         found: dict[str, Sequence[str]] = {}
         for group in self.required:
-            name = next((one for one in group if self._shown(one, claims)), "")
+            name = next((one for one in group if self.shown(one, claims)), "")
             for each in filter(None, (name, self.beside.get(name), self.needs.get(name))):
-                if shown := self._shown(each, claims):
+                if shown := self.shown(each, claims):
                     found[each] = shown[:1]
         return found
 
-    def _shown(self, name: str, claims: Claims) -> Sequence[str]:
+    def shown(self, name: str, claims: Claims) -> Sequence[str]:
+        """What a token says in a claim, as a rule would write it; nothing if it doesn't say it."""
         claim = self.claim(name)
         return claim.shown(claims) if claim else ()
