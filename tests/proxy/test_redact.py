@@ -13,7 +13,7 @@ import urllib.parse
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from broker.base.spellings import Spellings
@@ -262,9 +262,17 @@ def test_no_mixture_of_escapes_passes_within_binary_data(
     drawn: st.DataObject, seed: int, before: int, after: int, places: list[int]
 ) -> None:
     around = random.Random(seed).randbytes(before + after)
+    assume(not around[:before].endswith(b"\\"))  # it would be a part of how the key is spelled
     form = drawn.draw(spelled(KEY, around[before:]) | st.just(KEY.encode()))
     passed = through(Redactor(KEY.encode()), cut(around[:before] + form + around[before:], places))
     assert passed == around[:before] + b"*" * len(form) + around[before:]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_backslash_in_binary_data_before_the_key_is_one_of_its_spellings(seed: int) -> None:
+    before, after = (random.Random(seed + place).randbytes(250) + b"." for place in (0, 9))
+    passed = through(Redactor(KEY.encode()), [before + b"\\" + KEY.encode() + after])
+    assert passed == before + b"*" * (1 + len(KEY)) + after
 
 
 @given(least=st.integers(1, 90), text=st.lists(st.tuples(st.integers(0, 100), st.integers(0, 4)), max_size=12))
